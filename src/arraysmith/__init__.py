@@ -1,0 +1,3 @@
+"""Arraysmith."""
+
+__version__ = "0.1.0"

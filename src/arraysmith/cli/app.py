@@ -1,0 +1,39 @@
+"""The command `arraysmith` and its verbs."""
+
+from __future__ import annotations
+
+import click
+
+import arraysmith
+from arraysmith.cli import hardware, learning, worked_example
+from arraysmith.cli.terminal import errors_in_one_line
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(arraysmith.__version__, prog_name="arraysmith")
+def arraysmith_command() -> None:
+    """From a trained network to the best int8 systolic array for it.
+
+    \b
+    arraysmith demo                        the whole flow on LeNet-5 and MNIST
+    arraysmith simulate -t layers.csv      cycles of SCALE-Sim's topologies
+    arraysmith explore -t layers.csv --rows 1:64 --cols 1:64 --dataflow os,ws,is
+    """
+
+
+for verb in (*learning.VERBS, *hardware.VERBS, *worked_example.VERBS):
+    arraysmith_command.add_command(verb)
+
+
+def main() -> None:
+    """Run the command line; click itself exits with 2 on wrong usage."""
+    with errors_in_one_line():
+        try:
+            arraysmith_command.main(standalone_mode=False, prog_name="arraysmith")
+        except click.ClickException as error:
+            error.show()
+            raise SystemExit(error.exit_code) from error
+        except click.Abort as error:
+            raise KeyboardInterrupt from error

@@ -1,0 +1,143 @@
+"""SCALE-Sim config files (`.cfg`): the array, its buffers and the bandwidth mode of a run.
+
+Every section SCALE-Sim knows is accepted; a key nobody knows is refused with the nearest known one,
+because a mistyped key would otherwise change nothing and say nothing.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arraysmith.errors import InputFileError, InvalidHardwareError
+from arraysmith.files import read_text
+from arraysmith.hardware import Accelerator, Dataflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LAYOUT = ("CustomLayout", "SRAMBankBandwidth", "SRAMBankNum", "SRAMBankPort")
+_KNOWN: dict[str, tuple[str, ...]] = {
+    "general": ("run_name",),
+    "architecture_presets": (
+        "ArrayHeight",
+        "ArrayWidth",
+        "IfmapSramSzkB",
+        "FilterSramSzkB",
+        "OfmapSramSzkB",
+        "IfmapOffset",
+        "FilterOffset",
+        "OfmapOffset",
+        "Dataflow",
+        "Bandwidth",
+        "ReadRequestBuffer",
+        "WriteRequestBuffer",
+        "MemoryBanks",
+    ),
+    "layout": tuple(f"{operand}{key}" for operand in ("Ifmap", "Filter") for key in _LAYOUT),
+    "sparsity": (
+        "SparsitySupport",
+        "SparseRep",
+        "OptimizedMapping",
+        "BlockSize",
+        "RandomNumberGeneratorSeed",
+    ),
+    "run_presets": ("InterfaceBandwidth", "UseRamulatorTrace"),
+}
+_REFUSED = {
+    ("sparsity", "SparsitySupport"): "sparsity",
+    ("layout", "IfmapCustomLayout"): "a custom ifmap layout",
+    ("layout", "FilterCustomLayout"): "a custom filter layout",
+    ("run_presets", "UseRamulatorTrace"): "Ramulator traces",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a config file says."""
+
+    run_name: str
+    accelerator: Accelerator
+
+
+def read_config(path: Path) -> Config:
+    """Read a SCALE-Sim config of a CALC run.
+
+    Raises:
+        InputFileError: unreadable, a missing, unknown or impossible entry, or a feature that the
+            model does not cover; the message names section, key and value.
+    """
+    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # keys as they are written
+    try:
+        parser.read_string(read_text(path))
+    except configparser.Error as error:
+        reason = str(error).replace("\n", " ")
+        raise InputFileError(f"{path}: not a config file ({reason})") from error
+    _check_names(path, parser)
+    for (section, key), feature in _REFUSED.items():
+        if parser.get(section, key, fallback="false").strip().lower() not in ("false", "0", "no"):
+            raise InputFileError(
+                f"{path}: [{section}] {key} asks for {feature}, which is not supported; "
+                "set it to False"
+            )
+    mode = _text(path, parser, "run_presets", "InterfaceBandwidth")
+    if mode != "CALC":
+        raise InputFileError(
+            f"{path}: [run_presets] InterfaceBandwidth is {mode!r}; this version has the closed "
+            "forms of CALC, set it to CALC"
+        )
+    presets = "architecture_presets"
+    dataflow = _text(path, parser, presets, "Dataflow")
+    if dataflow not in Dataflow:
+        raise InputFileError(f"{path}: [{presets}] Dataflow is {dataflow!r}; give os, ws or is")
+    try:
+        accelerator = Accelerator(
+            rows=_integer(path, parser, presets, "ArrayHeight"),
+            cols=_integer(path, parser, presets, "ArrayWidth"),
+            dataflow=Dataflow(dataflow),
+            ifmap_buffer_kib=_integer(path, parser, presets, "IfmapSramSzkB"),
+            filter_buffer_kib=_integer(path, parser, presets, "FilterSramSzkB"),
+            ofmap_buffer_kib=_integer(path, parser, presets, "OfmapSramSzkB"),
+        )
+    except InvalidHardwareError as error:
+        raise InputFileError(f"{path}: {error}") from error
+    name = parser.get("general", "run_name", fallback=path.stem).strip().strip("\"'")
+    return Config(run_name=name, accelerator=accelerator)
+
+
+def _check_names(path: Path, parser: configparser.ConfigParser) -> None:
+    for section in parser.sections():
+        if section not in _KNOWN:
+            raise InputFileError(
+                f"{path}: unknown section [{section}]{_nearest(section, _KNOWN)}"
+            )
+        for key in parser[section]:
+            if key not in _KNOWN[section]:
+                raise InputFileError(
+                    f"{path}: unknown key {key!r} in [{section}]{_nearest(key, _KNOWN[section])}"
+                )
+
+
+def _nearest(name: str, known: tuple[str, ...] | dict[str, tuple[str, ...]]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _text(path: Path, parser: configparser.ConfigParser, section: str, key: str) -> str:
+    try:
+        return parser.get(section, key).strip()
+    except configparser.Error as error:
+        raise InputFileError(f"{path}: {key} is missing in [{section}]") from error
+
+
+def _integer(path: Path, parser: configparser.ConfigParser, section: str, key: str) -> int:
+    text = _text(path, parser, section, key)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputFileError(
+            f"{path}: [{section}] {key} is {text!r}, not a whole number"
+        ) from error

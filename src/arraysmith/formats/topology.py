@@ -1,0 +1,135 @@
+"""SCALE-Sim topology files: one layer a row, the first line a header.
+
+    conv:  name, ifmap rows, ifmap cols, filter rows, filter cols, channels, filters, stride,
+    gemm:  name, M, N, K,
+
+The trailing comma that SCALE-Sim needs is optional here. SCALE-Sim knows no padding, so a written
+ifmap is the padded one. A conv row with `DP` in its name is a depthwise layer: one layer of one
+channel for each of its channels, as SCALE-Sim does it.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from arraysmith.errors import InputFileError, InvalidWorkloadError
+from arraysmith.files import read_text
+from arraysmith.workload import Conv2d, Gemm, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from arraysmith.workload import Layer
+
+Kind = Literal["conv", "gemm"]
+
+_FIELDS: dict[Kind, tuple[str, ...]] = {
+    "conv": (
+        "ifmap_rows",
+        "ifmap_cols",
+        "filter_rows",
+        "filter_cols",
+        "in_channels",
+        "out_channels",
+        "stride",
+    ),
+    "gemm": ("M", "N", "K"),
+}
+_HEADERS: dict[Kind, str] = {
+    "conv": (
+        "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, "
+        "Num Filter, Strides,"
+    ),
+    "gemm": "Layer, M, N, K,",
+}
+DEPTHWISE_MARK = "DP"
+
+
+def read_topology(path: Path, kind: Kind = "conv") -> Workload:
+    """Read a topology file of conv or gemm rows.
+
+    Raises:
+        InputFileError: unreadable, a missing, surplus, non-numeric or impossible field; the
+            message gives file, line, layer and value.
+    """
+    lines = read_text(path).splitlines()
+    layers: list[Layer] = []
+    try:
+        for number, row in _rows(lines):
+            layers.extend(_layers(path, number, row, kind))
+    except csv.Error as error:
+        raise InputFileError(f"{path}: not a CSV file ({error})") from error
+    if not layers:
+        raise InputFileError(f"{path}: no layers below the header line")
+    return Workload(name=path.stem, layers=tuple(layers))
+
+
+def topology_text(workload: Workload) -> str:
+    """A workload as a SCALE-Sim conv topology; a Gemm becomes a 1×1 convolution of M×1 pixels."""
+    rows = [_HEADERS["conv"]]
+    for layer in workload.layers:
+        name = layer.name.replace(",", "_").replace("\n", "_").replace('"', "_")
+        if isinstance(layer, Gemm):
+            layer = Conv2d(  # noqa: PLW2901
+                name=layer.name,
+                ifmap_rows=layer.M,
+                ifmap_cols=1,
+                filter_rows=1,
+                filter_cols=1,
+                in_channels=layer.K,
+                out_channels=layer.N,
+            )
+        layer = replace(  # noqa: PLW2901
+            layer, ifmap_rows=layer.padded_rows, ifmap_cols=layer.padded_cols, padding=0
+        )
+        values = (getattr(layer, field) for field in _FIELDS["conv"])
+        rows.append(", ".join([name, *map(str, values)]) + ",")
+    return "\n".join(rows) + "\n"
+
+
+def _rows(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    for number, row in enumerate(csv.reader(lines[1:]), 2):
+        cells = [cell.strip() for cell in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            yield number, cells
+
+
+def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
+    name, *cells = row
+    where = f"{path}, line {number}, layer {name!r}"
+    names = _FIELDS[kind]
+    if len(cells) == len(names) + 1 and ":" in cells[-1]:
+        if cells.pop() != "1:1":
+            raise InputFileError(
+                f"{where}: sparsity {row[-1]!r} is not supported; leave the column out"
+            )
+    if len(cells) != len(names):
+        other: Kind = "gemm" if kind == "conv" else "conv"
+        hint = f"; is it a {other} file? (-i {other})" if len(cells) == len(_FIELDS[other]) else ""
+        raise InputFileError(
+            f"{where}: {len(cells)} numbers after the name, a {kind} row has {len(names)} "
+            f"({', '.join(names)}){hint}"
+        )
+    values = {}
+    for field, cell in zip(names, cells, strict=True):
+        try:
+            values[field] = int(cell)
+        except ValueError as error:
+            raise InputFileError(f"{where}: {field} is {cell!r}, not a whole number") from error
+    try:
+        if kind == "gemm":
+            return [Gemm(name=name, **values)]
+        layer = Conv2d(name=name, **values)
+    except InvalidWorkloadError as error:
+        raise InputFileError(f"{path}, line {number}: {error}") from error
+    if DEPTHWISE_MARK not in name:
+        return [layer]
+    return [
+        replace(layer, name=f"{name}_channel{channel}", in_channels=1)
+        for channel in range(layer.in_channels)
+    ]

@@ -1,0 +1,54 @@
+"""The accelerator: an array of PEs, its dataflow, three buffers and the DRAM behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from arraysmith.errors import InvalidHardwareError
+
+
+class Dataflow(StrEnum):
+    """Which operand stays in the PEs: the outputs, the weights (filter) or the inputs (ifmap)."""
+
+    OS = "os"
+    WS = "ws"
+    IS = "is"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """A systolic array of `rows` × `cols` PEs and its memories; a word is one byte."""
+
+    rows: int
+    cols: int
+    dataflow: Dataflow
+    ifmap_buffer_kib: int = 64
+    filter_buffer_kib: int = 64
+    ofmap_buffer_kib: int = 64
+    dram_words_per_cycle: float | None = None
+    """What the DRAM channel gives; None: as much as is asked for."""
+
+    def __post_init__(self) -> None:
+        """An array has PEs, a buffer has bytes."""
+        if self.rows < 1 or self.cols < 1:
+            raise InvalidHardwareError(
+                f"an array of {self.rows}×{self.cols} PEs cannot be; give at least 1×1"
+            )
+        for name in ("ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"):
+            if getattr(self, name) < 1:
+                raise InvalidHardwareError(f"{name} is {getattr(self, name)}, needs at least 1")
+        if self.dram_words_per_cycle is not None and not self.dram_words_per_cycle > 0:
+            raise InvalidHardwareError(
+                f"a DRAM bandwidth of {self.dram_words_per_cycle} words a cycle cannot be; "
+                "give a positive number"
+            )
+
+    @property
+    def pes(self) -> int:
+        """Processing elements."""
+        return self.rows * self.cols
+
+    def __str__(self) -> str:
+        """Rows × columns and dataflow, as people write it."""
+        return f"{self.rows}×{self.cols} {self.dataflow.upper()}"

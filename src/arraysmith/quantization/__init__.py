@@ -1,0 +1,1 @@
+"""From a float network to integers: the frozen arithmetic of `docs/quantization.md`."""

@@ -1,0 +1,160 @@
+"""Scale, zero point, multiplier and shift: the whole arithmetic of `docs/quantization.md`.
+
+    real = scale * (q - zero_point)                                               (1)
+    acc  = Σ (qx - zx) * (qw - zw) + qb                                           (2)
+    y    = clamp(zy + ((acc * m + 2**(n-1)) >> n), qmin, qmax)                    (3)
+
+Floats appear only where numbers are chosen (scales, and m and n from them). What runs at inference
+is (2) and (3): integers. The affine scheme is Jacob et al., CVPR 2018, and gemmlowp's
+quantization.md; (3) has one rounding, ties up, where theirs has two.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arraysmith.errors import InvalidNetworkError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MIN_MULTIPLIER_BITS, MAX_MULTIPLIER_BITS = 8, 31
+MAX_RIGHT_SHIFT = 62  # acc < 2^31 and m < 2^31, so acc·m + 2^(n-1) stays below 2^63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """How one tensor of 8-bit integers stands for reals: (1), one scale for the whole tensor."""
+
+    scale: float
+    zero_point: int
+    qmin: int = -128
+    qmax: int = 127
+
+    def __post_init__(self) -> None:
+        """A scale is a positive number, and real 0 has an integer of its own."""
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InvalidNetworkError(f"scale is {self.scale}, needs to be positive and finite")
+        if self.qmax - self.qmin != 255 or self.qmin not in (-128, 0):
+            raise InvalidNetworkError(
+                f"range {self.qmin}…{self.qmax} is not int8 (-128…127) or uint8 (0…255)"
+            )
+        if not self.qmin <= self.zero_point <= self.qmax:
+            raise InvalidNetworkError(
+                f"zero point {self.zero_point} is outside {self.qmin}…{self.qmax}"
+            )
+
+    def quantize(self, real: ArrayLike) -> NDArray[np.int64]:
+        """Nearest integers of reals, ties up, clamped to qmin…qmax."""
+        q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
+        return np.clip(q, self.qmin, self.qmax).astype(np.int64)
+
+    def dequantize(self, q: ArrayLike) -> NDArray[np.float64]:
+        """Reals of integers: (1)."""
+        return self.scale * (np.asarray(q, np.float64) - self.zero_point)
+
+
+def affine_from_range(
+    low: float,
+    high: float,
+    *,
+    signed: bool = True,
+    symmetric: bool = False,
+    power_of_two: bool = False,
+) -> Affine:
+    """The finest `Affine` that covers low…high and zero.
+
+    Args:
+        low, high: the range of the reals; widened to hold 0, so that padding and ReLU are exact.
+        signed: int8, else uint8.
+        symmetric: put the zero point in the middle (0 for int8).
+        power_of_two: round the scale up to a power of two.
+    """
+    qmin, qmax = (-128, 127) if signed else (0, 255)
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InvalidNetworkError(f"range {low}…{high} is not finite; calibrate on other images")
+    if symmetric:
+        zero_point = (qmin + qmax + 1) // 2
+        scale = max(high / (qmax - zero_point), low / (qmin - zero_point))
+    else:
+        scale = (high - low) / 255
+    if scale < np.finfo(np.float32).tiny:  # a constant: any scale will do
+        scale = 1.0
+    if power_of_two:
+        scale = 2.0 ** math.ceil(math.log2(scale))
+    if not symmetric:
+        zero_point = min(max(math.floor(qmin - low / scale + 0.5), qmin), qmax)
+    return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax)
+
+
+def multiplier_and_shift(real: float, bits: int = 16) -> tuple[int, int]:
+    """The `m` and `n` of (3) for a real factor: m < 2^bits, 1 ≤ n ≤ 62, m / 2^n ≈ real.
+
+    m is the nearest integer, ties up, with all `bits` bits used unless n is at an end of its range,
+    so the relative error is at most 2^-bits (docs/quantization.md, (7)).
+
+    Raises:
+        InvalidNetworkError: the factor is negative, not finite or too large, or bits not 8…31.
+    """
+    if not MIN_MULTIPLIER_BITS <= bits <= MAX_MULTIPLIER_BITS:
+        raise InvalidNetworkError(
+            f"multiplier of {bits} bits: choose {MIN_MULTIPLIER_BITS} to {MAX_MULTIPLIER_BITS}"
+        )
+    if not (math.isfinite(real) and real >= 0):
+        raise InvalidNetworkError(f"a requantization factor of {real} is not a positive number")
+    exponent = math.frexp(real)[1]  # 2^(exponent-1) <= real < 2^exponent
+    right_shift = min(max(bits - exponent, 1), MAX_RIGHT_SHIFT)
+    multiplier = math.floor(math.ldexp(real, right_shift) + 0.5)
+    if multiplier == 1 << bits and right_shift > 1:
+        multiplier, right_shift = multiplier >> 1, right_shift - 1
+    if multiplier >= 1 << bits:
+        raise InvalidNetworkError(
+            f"a requantization factor of {real} does not fit {bits} bits; use more multiplier bits"
+        )
+    return multiplier, right_shift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Requantization:
+    """The constants of (3): `multiplier` and `right_shift` of shape (channels,) or (1,), int64."""
+
+    multiplier: NDArray[np.int64]
+    right_shift: NDArray[np.int64]
+    bits: int
+    """Width of the multiplier in hardware."""
+
+    def __post_init__(self) -> None:
+        """Refuse what hardware of `bits` bits could not hold."""
+        m, n = self.multiplier, self.right_shift
+        if m.shape != n.shape or m.ndim != 1:
+            raise InvalidNetworkError(
+                f"multipliers of shape {m.shape} do not fit shifts of shape {n.shape}"
+            )
+        if m.min() < 0 or m.max() >= 1 << self.bits or n.min() < 1 or n.max() > MAX_RIGHT_SHIFT:
+            raise InvalidNetworkError(
+                f"multipliers {m.min()}…{m.max()} and shifts {n.min()}…{n.max()} are outside "
+                f"0…2^{self.bits}-1 and 1…{MAX_RIGHT_SHIFT}"
+            )
+
+
+def requantization(real: ArrayLike, bits: int = 16, *, shift_only: bool = False) -> Requantization:
+    """`Requantization` for real factors, one a channel; `shift_only` wants powers of two, m = 1."""
+    factors = np.atleast_1d(np.asarray(real, np.float64)).tolist()
+    pairs = [multiplier_and_shift(factor, bits) for factor in factors]
+    if shift_only:
+        pairs = [(1, _exact_shift(factor)) for factor in factors]
+    m, n = np.array(pairs, np.int64).T
+    return Requantization(multiplier=m, right_shift=n, bits=1 if shift_only else bits)
+
+
+def _exact_shift(real: float) -> int:
+    mantissa, exponent = math.frexp(real)
+    shift = 1 - exponent
+    if mantissa != 0.5 or not 1 <= shift <= MAX_RIGHT_SHIFT:
+        raise InvalidNetworkError(f"a factor of {real} is no right shift by 1…{MAX_RIGHT_SHIFT}")
+    return shift

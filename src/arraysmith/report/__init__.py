@@ -1,0 +1,1 @@
+"""What people look at: facts first (`tables`), then PNG (`png`) and HTML (`html`) drawings."""

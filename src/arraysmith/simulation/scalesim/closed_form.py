@@ -1,0 +1,274 @@
+"""SCALE-Sim's CALC mode in closed form: every figure of a layer without walking its cycles.
+
+`docs/cycles.md` derives the equations; numbers in comments are theirs. Cycles, utilization and
+everything at the buffers is covered for every layer. DRAM figures are covered for a stream whose
+distinct words fit its buffer; beyond that they need the walk and are None here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arraysmith.errors import InvalidWorkloadError
+from arraysmith.hardware import Dataflow
+from arraysmith.metrics import LayerMetrics, NetworkMetrics, StreamMetrics
+from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, ceil_div, im2col
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from arraysmith.hardware import Accelerator
+    from arraysmith.workload import Layer, Workload
+
+MODEL = "scalesim CALC"
+
+# A read buffer is 100 sets of words, half of them prefetched at 10 words a cycle before cycle 0.
+_SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
+WORDS_PER_KIB = 1024
+
+
+def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
+    """All layers of a workload on one accelerator, stall-free (CALC).
+
+    Raises:
+        InvalidWorkloadError: a layer for which SCALE-Sim itself has no answer (a single cycle).
+    """
+    return NetworkMetrics(
+        workload=workload.name,
+        model=MODEL,
+        rows=accelerator.rows,
+        cols=accelerator.cols,
+        dataflow=accelerator.dataflow.value,
+        ifmap_buffer_kib=accelerator.ifmap_buffer_kib,
+        filter_buffer_kib=accelerator.filter_buffer_kib,
+        ofmap_buffer_kib=accelerator.ofmap_buffer_kib,
+        dram_words_per_cycle=accelerator.dram_words_per_cycle,
+        layers=tuple(simulate_layer(layer, accelerator) for layer in workload.layers),
+    )
+
+
+def simulate_layer(layer: Layer, accelerator: Accelerator) -> LayerMetrics:
+    """One layer on one accelerator; see `simulate`."""
+    folds = _Folds(im2col(layer), accelerator)
+    total_cycles = folds.count * folds.cycles - 1  # (4): the index of the last cycle
+    if total_cycles == 0:
+        raise InvalidWorkloadError(
+            f"layer {layer.name!r} takes a single cycle on {accelerator}: SCALE-Sim counts it as "
+            "0 and divides by it; merge the layer with another or use a larger one"
+        )
+    starts, stops, words = folds.sram_starts, folds.sram_stops, folds.sram_words
+    dram = (
+        _read_from_dram(folds.matrix.distinct_ifmap_words, accelerator.ifmap_buffer_kib),
+        _read_from_dram(folds.matrix.win * folds.matrix.filters, accelerator.filter_buffer_kib),
+        _write_to_dram(
+            folds.ofmap_words, accelerator.ofmap_buffer_kib, accelerator.cols, total_cycles
+        ),
+    )
+    ifmap, filter_, ofmap = (
+        StreamMetrics(
+            sram_start_cycle=start,
+            sram_stop_cycle=stop,
+            sram_words=count,
+            dram_start_cycle=first,
+            dram_stop_cycle=last,
+            dram_words=moved,
+        )
+        for start, stop, count, (first, last, moved) in zip(starts, stops, words, dram, strict=True)
+    )
+    return LayerMetrics(
+        name=layer.name,
+        S_R=folds.S_R,
+        S_C=folds.S_C,
+        T=folds.T,
+        folds=folds.count,
+        total_cycles=total_cycles,
+        stall_cycles=0,
+        pes=accelerator.pes,
+        mapping_efficiency=folds.mapping_efficiency,
+        compute_utilization=folds.compute_utilization,
+        ifmap=ifmap,
+        filter=filter_,
+        ofmap=ofmap,
+    )
+
+
+@dataclass(frozen=True)
+class _Folds:
+    """A layer cut into array-fulls. The fold along the columns is the outer loop."""
+
+    matrix: Im2col
+    accelerator: Accelerator
+
+    @property
+    def R(self) -> int:  # noqa: N802
+        return self.accelerator.rows
+
+    @property
+    def C(self) -> int:  # noqa: N802
+        return self.accelerator.cols
+
+    @cached_property
+    def _on_array(self) -> tuple[int, int, int]:
+        return self.matrix.on_array(self.accelerator.dataflow)
+
+    @property
+    def S_R(self) -> int:  # noqa: N802
+        return self._on_array[0]
+
+    @property
+    def S_C(self) -> int:  # noqa: N802
+        return self._on_array[1]
+
+    @property
+    def T(self) -> int:  # noqa: N802
+        return self._on_array[2]
+
+    @property
+    def along_rows(self) -> int:
+        return ceil_div(self.S_R, self.R)
+
+    @property
+    def along_cols(self) -> int:
+        return ceil_div(self.S_C, self.C)
+
+    @property
+    def count(self) -> int:
+        return self.along_rows * self.along_cols
+
+    @property
+    def cycles(self) -> int:
+        """Of one fold; a partial one costs as much as a full one. (3)."""
+        return self.T + ALPHA[self.accelerator.dataflow] * self.R + self.C - 2
+
+    @cached_property
+    def _used(self) -> NDArray[np.float64]:
+        """(folds,): the share of the array that each fold occupies, in SCALE-Sim's order."""
+        rows = np.full(self.along_rows, self.R)
+        cols = np.full(self.along_cols, self.C)
+        rows[-1] = self.S_R - (self.along_rows - 1) * self.R
+        cols[-1] = self.S_C - (self.along_cols - 1) * self.C
+        return np.outer(cols, rows).ravel() / (self.R * self.C)
+
+    @property
+    def mapping_efficiency(self) -> float:
+        """(6). Summed from left to right: np.sum adds pairwise and rounds otherwise."""
+        return float(np.cumsum(self._used)[-1] / self.count)
+
+    @property
+    def compute_utilization(self) -> float:
+        """(7). For WS and IS SCALE-Sim divides by more cycles than a fold has (Q5)."""
+        cycles = self.cycles
+        if self.accelerator.dataflow is not Dataflow.OS:
+            cycles += self.C - 1
+        used = self._used * (self.R * self.C) * self.T / (self.R * self.C * cycles)
+        return float(np.cumsum(used)[-1] / self.count)
+
+    @property
+    def ofmap_words(self) -> int:
+        """What is written out; WS and IS write partial sums once for each fold along K. (9)."""
+        if self.accelerator.dataflow is Dataflow.OS:
+            return self.S_R * self.S_C
+        return self.along_rows * self.S_C * self.T
+
+    @property
+    def sram_words(self) -> tuple[int, int, int]:
+        """Reads of ifmap and filter, writes of ofmap. (8)."""
+        if self.accelerator.dataflow is Dataflow.OS:
+            return (
+                self.along_cols * self.S_R * self.T,
+                self.along_rows * self.S_C * self.T,
+                self.ofmap_words + self.count * (self.R + self.C),  # Q4
+            )
+        streamed, stationary = self.along_cols * self.S_R * self.T, self.S_R * self.S_C
+        reads = (streamed, stationary)
+        if self.accelerator.dataflow is Dataflow.IS:
+            reads = (stationary, streamed)
+        return (*reads, self.ofmap_words)
+
+    @property
+    def sram_starts(self) -> tuple[int, int, int]:
+        """First cycle of each stream at its buffer; a read is stamped a cycle late (Q17). (10)."""
+        first_rows = min(self.S_R, self.R)
+        loaded, streamed = self.R - first_rows + 1, self.R + 1
+        match self.accelerator.dataflow:
+            case Dataflow.OS:
+                return 1, 1, self.T - 1 + self.R - first_rows
+            case Dataflow.WS:
+                return streamed, loaded, 2 * self.R - 1
+            case Dataflow.IS:
+                return loaded, streamed, 2 * self.R - 1
+
+    @property
+    def sram_stops(self) -> tuple[int, int, int]:
+        """Last cycle of each stream at its buffer. (11)."""
+        base = (self.count - 1) * self.cycles
+        rows = self.S_R - (self.along_rows - 1) * self.R
+        cols = self.S_C - (self.along_cols - 1) * self.C
+        ifmap = self._last_ifmap_cycle() + 1
+        match self.accelerator.dataflow:
+            case Dataflow.OS:
+                return ifmap, base + cols + self.T - 1, base + self.T + self.R + cols - 3
+            case Dataflow.WS:
+                return ifmap, base + self.R, base + 2 * self.R + self.T + cols - 3
+            case Dataflow.IS:
+                streamed = base + self.R + rows + self.T - 1
+                return ifmap, streamed, base + 2 * self.R + self.T + cols - 3
+
+    def _last_ifmap_cycle(self) -> int:
+        """The cycle of the last ifmap element asked for, passing over what hangs over the edge."""
+        if not self.matrix.overhangs:
+            last = (self.count - 1) * self.cycles
+            rows = self.S_R - (self.along_rows - 1) * self.R
+            match self.accelerator.dataflow:
+                case Dataflow.OS:
+                    return last + rows + self.T - 2
+                case Dataflow.WS:
+                    return last + self.R + rows + self.T - 2
+                case Dataflow.IS:
+                    return last + self.R - 1
+        for fold in range(self.count - 1, -1, -1):
+            pixel, word, cycle = self._ifmap_requests(fold)
+            inside = self.matrix.inside(pixel, word)
+            if inside.any():
+                return fold * self.cycles + int(cycle[inside].max())
+        raise AssertionError("element (0, 0) always lies in the ifmap")
+
+    def _ifmap_requests(
+        self, fold: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Pixels, words and cycles within the fold of all its ifmap elements; they broadcast."""
+        outer, inner = divmod(fold, self.along_rows)
+        row = np.arange(inner * self.R, min((inner + 1) * self.R, self.S_R))
+        col = np.arange(outer * self.C, min((outer + 1) * self.C, self.S_C))
+        lane, streamed = row - inner * self.R, np.arange(self.T)
+        match self.accelerator.dataflow:
+            case Dataflow.OS:
+                return row[:, None], streamed[None], lane[:, None] + streamed[None]
+            case Dataflow.WS:
+                return streamed[:, None], row[None], self.R + lane[None] + streamed[:, None]
+            case Dataflow.IS:
+                cycle = np.broadcast_to(self.R - 1 - lane[None], (len(col), len(row)))
+                return col[:, None], row[None], cycle
+
+
+def _read_from_dram(words: int, buffer_kib: int) -> tuple[int | None, int | None, int | None]:
+    """DRAM start, stop and words of a read stream that fits its buffer. (12)."""
+    set_words = buffer_kib * WORDS_PER_KIB // _SETS
+    if words >= _ACTIVE_SETS * set_words:
+        return None, None, None
+    sets = ceil_div(words, set_words)
+    return -ceil_div(sets * set_words, _FIRST_FILL_WORDS_PER_CYCLE), -1, words
+
+
+def _write_to_dram(
+    words: int, buffer_kib: int, words_per_cycle: int, total_cycles: int
+) -> tuple[int | None, int | None, int | None]:
+    """DRAM start, stop and words of the ofmap if half its buffer holds it. (13)."""
+    half = buffer_kib * WORDS_PER_KIB // 2
+    if words > half:
+        return None, None, None
+    return total_cycles, total_cycles + ceil_div(words, words_per_cycle) - 1, words

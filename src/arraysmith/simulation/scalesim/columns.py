@@ -1,0 +1,60 @@
+"""The columns of SCALE-Sim's three report files, as the doubles it prints.
+
+Percentages and bandwidths are computed in SCALE-Sim's own order of operations, so that they are
+equal as doubles and not just close. A column that the closed form does not cover is None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arraysmith.metrics import LayerMetrics, StreamMetrics
+
+Value = int | float | None
+
+COMPUTE = (
+    "Total Cycles (incl. prefetch)",
+    "Total Cycles",
+    "Stall Cycles",
+    "Overall Util %",
+    "Mapping Efficiency %",
+    "Compute Util %",
+)
+_OPERANDS = ("IFMAP", "FILTER", "OFMAP")
+BANDWIDTH = tuple(f"Avg {name} {place} BW" for place in ("SRAM", "DRAM") for name in _OPERANDS)
+
+
+def columns(layer: LayerMetrics) -> dict[str, Value]:
+    """All 30 columns of one layer, in the order of the three reports."""
+    with_prefetch = layer.total_cycles_with_prefetch
+    values: list[Value] = [
+        None if with_prefetch is None else float(with_prefetch),
+        layer.total_cycles,
+        layer.stall_cycles,
+        layer.macs * 100 / (layer.total_cycles * layer.pes),
+        layer.mapping_efficiency * 100,
+        layer.compute_utilization * 100,
+    ]
+    found = dict(zip(COMPUTE, values, strict=True))
+    for name, stream in zip(_OPERANDS, layer.streams, strict=True):
+        found[f"Avg {name} SRAM BW"] = stream.sram_words / layer.total_cycles
+    for name, stream in zip(_OPERANDS, layer.streams, strict=True):
+        found[f"Avg {name} DRAM BW"] = stream.dram_words_per_cycle
+    for place in ("SRAM", "DRAM"):
+        for name, stream in zip(("IFMAP", "Filter", "OFMAP"), layer.streams, strict=True):
+            found |= _accesses(place, name, stream)
+    return found
+
+
+def _accesses(place: str, name: str, stream: StreamMetrics) -> dict[str, Value]:
+    kind = "Writes" if name == "OFMAP" else "Reads"
+    prefix = f"{place} {name}"
+    if place == "SRAM":
+        start, stop, words = stream.sram_start_cycle, stream.sram_stop_cycle, stream.sram_words
+        found: tuple[Value, Value, Value] = (start, stop, words)
+    else:
+        found = (stream.dram_start_cycle, stream.dram_stop_cycle, stream.dram_words)
+    return dict(
+        zip((f"{prefix} Start Cycle", f"{prefix} Stop Cycle", f"{prefix} {kind}"), found, strict=True)
+    )
