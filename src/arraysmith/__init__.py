@@ -1,3 +1,82 @@
-"""Arraysmith."""
+"""Arraysmith: from a trained network to the best int8 systolic array for it.
 
-__version__ = "0.1.0"
+The nouns and the verbs; everything is loaded when it is first asked for, so that
+`import arraysmith` is quick and simulation never pulls in torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from arraysmith.version import __version__
+
+if TYPE_CHECKING:
+    from arraysmith.errors import ArraysmithError
+    from arraysmith.flow.demo import demo
+    from arraysmith.flow.hardware import explore, read_workload, simulate
+    from arraysmith.flow.learning import fetch_mnist, train
+    from arraysmith.flow.quantization import compare_schemes, evaluate, export, quantize
+    from arraysmith.flow.report import read_designs, report
+    from arraysmith.hardware import Accelerator, Dataflow
+    from arraysmith.search.space import DesignSpace, Objective
+    from arraysmith.workload import Conv2d, Gemm, Workload
+
+__all__ = [
+    "Accelerator",
+    "ArraysmithError",
+    "Conv2d",
+    "Dataflow",
+    "DesignSpace",
+    "Gemm",
+    "Objective",
+    "Workload",
+    "__version__",
+    "compare_schemes",
+    "demo",
+    "evaluate",
+    "explore",
+    "export",
+    "fetch_mnist",
+    "quantize",
+    "read_designs",
+    "read_workload",
+    "report",
+    "simulate",
+    "train",
+]
+
+_HOMES = {
+    "Accelerator": "hardware",
+    "ArraysmithError": "errors",
+    "Conv2d": "workload",
+    "Dataflow": "hardware",
+    "DesignSpace": "search.space",
+    "Gemm": "workload",
+    "Objective": "search.space",
+    "Workload": "workload",
+    "compare_schemes": "flow.quantization",
+    "demo": "flow.demo",
+    "evaluate": "flow.quantization",
+    "explore": "flow.hardware",
+    "export": "flow.quantization",
+    "fetch_mnist": "flow.learning",
+    "quantize": "flow.quantization",
+    "read_designs": "flow.report",
+    "read_workload": "flow.hardware",
+    "report": "flow.report",
+    "simulate": "flow.hardware",
+    "train": "flow.learning",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name of `__all__` from the module where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'arraysmith' has no attribute {name!r}")
+    return getattr(import_module(f"arraysmith.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted(__all__)

@@ -122,6 +122,91 @@ def sqnr_db(signal_power: float, noise_power: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedLayer:
+    """What quantization made of one layer."""
+
+    name: str
+    kind: str
+    ends_with: str
+    """The last float layer inside it."""
+    output_scale: float
+    output_zero_point: int | None
+    """None: logits."""
+    output_low: float
+    """The reals that the integers cover."""
+    output_high: float
+    weight_scale_low: float | None
+    weight_scale_high: float | None
+    sqnr_db: float
+    """Of the layer's output against the float network's, all layers before it being int8 too."""
+    accumulator_low: int | None
+    """What the accumulator can reach for any input, proven from the weights."""
+    accumulator_high: int | None
+    accumulator_bits: int | None
+    magnitude_bound: int | None
+    """Σ|w|·max|x| + |b|."""
+    product: str | None
+    """The type whose sums are proven exact: float32 below 2^24, float64 below 2^53, else int64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How a float network became integers."""
+
+    network: str
+    activation: str
+    checkpoint: str
+    scheme: dict[str, str | int | float | bool]
+    calibration_images: int
+    layers: tuple[QuantizedLayer, ...]
+    seconds: float
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Signed bits that suffice for every accumulator."""
+        return max(layer.accumulator_bits or 0 for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemeResult:
+    """One quantization scheme against the float network."""
+
+    scheme: str
+    training: Comparison
+    """On training images: what a scheme is chosen by."""
+    test: Comparison
+    """On test images: what is reported."""
+    logits_sqnr_db: float
+    """On the training images."""
+    accumulator_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedImage:
+    """A test image that float and int8 classify differently."""
+
+    index: int
+    label: int
+    float_prediction: int
+    int8_prediction: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Float and int8 on the test images."""
+
+    comparison: Comparison
+    p_value: float
+    """Exact McNemar."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Of the int8 network: rows are labels, columns predictions."""
+    changed_images: tuple[ChangedImage, ...]
+    integers_compared: int
+    """Outputs of every layer that the NumPy and the torch engine were compared on; 0: not asked."""
+    integers_different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMetrics:
     """What one operand does at its buffer and at the DRAM; words are bytes."""
 
@@ -278,3 +363,53 @@ class NetworkMetrics:
         cycles = [layer.total_cycles for layer in self.layers]
         weighted = (value * cycle for value, cycle in zip(values, cycles, strict=True))
         return sum(weighted) / self.total_cycles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesignFacts:
+    """One array for a whole network, and what its simulation asks of the memories."""
+
+    rows: int
+    cols: int
+    dataflow: str
+    pes: int
+    total_cycles: int
+    utilization: float
+    """MACs over PE-cycles, a fraction."""
+    dram_words: int | None = None
+    """None, with the next: not simulated, or not covered by the closed form."""
+    peak_dram_words_per_cycle: float | None = None
+
+    def __str__(self) -> str:
+        """Rows × columns and dataflow."""
+        return f"{self.rows}×{self.cols} {self.dataflow.upper()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplorationFacts:
+    """What an exhaustive exploration found."""
+
+    workload: str
+    model: str
+    layers: int
+    macs: int
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    dataflows: tuple[str, ...]
+    max_pes: int | None
+    ifmap_buffer_kib: int
+    filter_buffer_kib: int
+    ofmap_buffer_kib: int
+    dram_words_per_cycle: float | None
+    objective: str
+    covered: int
+    """Designs whose cycles were computed: all of the space."""
+    designs: int
+    """Those of them that keep the limit on PEs; the best is proven among these."""
+    best: DesignFacts
+    ranking: tuple[DesignFacts, ...]
+    best_per_dataflow: tuple[DesignFacts, ...]
+    front: tuple[DesignFacts, ...]
+    """Pareto front of cycles against PEs, from few PEs to many."""
+    seconds: float
+    """For computing all designs, without writing them."""

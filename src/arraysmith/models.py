@@ -169,9 +169,7 @@ class NetworkSpec:
     def parameter_shapes(self) -> dict[str, Shape]:
         """Names and shapes of all trained tensors, in order."""
         return {
-            name: shape
-            for layer in self.layers
-            for name, shape in layer.parameter_shapes.items()
+            name: shape for layer in self.layers for name, shape in layer.parameter_shapes.items()
         }
 
     @property

@@ -9,14 +9,16 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-import arraysmith
 from arraysmith.errors import InputFileError
 from arraysmith.files import read_bytes, write_bytes
+from arraysmith.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -107,7 +109,7 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Arraysmith, Python and the libraries whose version can change a figure."""
-    found = {"arraysmith": arraysmith.__version__, "python": platform.python_version()}
+    found = {"arraysmith": __version__, "python": platform.python_version()}
     for name in _VERSIONED:
         try:
             found[name] = version(name)

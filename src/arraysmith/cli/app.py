@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-import arraysmith
 from arraysmith.cli import hardware, learning, worked_example
 from arraysmith.cli.terminal import errors_in_one_line
+from arraysmith.version import __version__
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(arraysmith.__version__, prog_name="arraysmith")
+@click.version_option(__version__, prog_name="arraysmith")
 def arraysmith_command() -> None:
     """From a trained network to the best int8 systolic array for it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -65,7 +65,9 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
         task = bars.add_task(escape(name), total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            bars.update(task, advance=steps, **({"note": escape(note)} if note else {}))
+            bars.update(task, advance=steps)
+            if note:
+                bars.update(task, note=escape(note))
 
         yield advance
 
@@ -117,5 +119,3 @@ def errors_in_one_line() -> Iterator[None]:
 def _fail(message: str) -> None:
     click.echo(f"arraysmith: {message}", err=True)
     raise SystemExit(1)
-
-

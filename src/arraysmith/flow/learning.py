@@ -66,7 +66,7 @@ def train(
             )
         previous = checkpoint.load(run.model("last"))
 
-    def save(found: Checkpoint, *, best: bool) -> None:
+    def save(found: Checkpoint, /, *, best: bool) -> None:
         # Best before last: a kill between the two is mended by the resumed epoch.
         if best:
             checkpoint.save(run.model("best"), found)

@@ -91,7 +91,7 @@ def read_config(path: Path) -> Config:
         )
     presets = "architecture_presets"
     dataflow = _text(path, parser, presets, "Dataflow")
-    if dataflow not in Dataflow:
+    if dataflow not in [known.value for known in Dataflow]:
         raise InputFileError(f"{path}: [{presets}] Dataflow is {dataflow!r}; give os, ws or is")
     try:
         accelerator = Accelerator(
@@ -111,9 +111,7 @@ def read_config(path: Path) -> Config:
 def _check_names(path: Path, parser: configparser.ConfigParser) -> None:
     for section in parser.sections():
         if section not in _KNOWN:
-            raise InputFileError(
-                f"{path}: unknown section [{section}]{_nearest(section, _KNOWN)}"
-            )
+            raise InputFileError(f"{path}: unknown section [{section}]{_nearest(section, _KNOWN)}")
         for key in parser[section]:
             if key not in _KNOWN[section]:
                 raise InputFileError(

@@ -104,9 +104,10 @@ def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
     where = f"{path}, line {number}, layer {name!r}"
     names = _FIELDS[kind]
     if len(cells) == len(names) + 1 and ":" in cells[-1]:
-        if cells.pop() != "1:1":
+        sparsity = cells.pop()
+        if sparsity != "1:1":
             raise InputFileError(
-                f"{where}: sparsity {row[-1]!r} is not supported; leave the column out"
+                f"{where}: sparsity {sparsity!r} is not supported; leave the column out"
             )
     if len(cells) != len(names):
         other: Kind = "gemm" if kind == "conv" else "conv"

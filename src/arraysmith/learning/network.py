@@ -44,8 +44,8 @@ class FloatNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, *input_shape) float32 to logits (batch, classes)."""
-        for _, x in self.trace(x):  # noqa: B020 (the last output is the result)
-            pass
+        for _, output in self.trace(x):
+            x = output
         return x
 
     def trace(self, x: torch.Tensor) -> Iterator[tuple[LayerSpec, torch.Tensor]]:
@@ -75,7 +75,8 @@ def check_parameters(spec: NetworkSpec, parameters: Mapping[str, torch.Tensor]) 
     if missing or extra:
         raise InvalidNetworkError(
             f"parameters do not fit {spec.name!r}: "
-            f"missing {', '.join(missing) or 'none'}; not in the network {', '.join(extra) or 'none'}"
+            f"missing {', '.join(missing) or 'none'}; "
+            f"not in the network {', '.join(extra) or 'none'}"
         )
     for name, shape in expected.items():
         tensor = parameters[name]

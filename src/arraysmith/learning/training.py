@@ -68,7 +68,7 @@ class Labelled:
 class Save(Protocol):
     """Keeps a checkpoint; `best` tells that it is the best so far."""
 
-    def __call__(self, checkpoint: Checkpoint, *, best: bool) -> None:
+    def __call__(self, checkpoint: Checkpoint, /, *, best: bool) -> None:
         """Write it."""
 
 
@@ -135,15 +135,16 @@ def train(
             versions=versions or {},
         )
         if resume is not None:
-            history = _restore(resume, recipe, history, network, optimizer, generator)
+            history = _resumable(resume, recipe, history)
+            _restore(resume, network, optimizer, generator)
         for number in range(len(history.epochs) + 1, recipe.epochs + 1):
             with progress(
                 f"epoch {number}/{recipe.epochs}", len(training.images) // recipe.batch_size
             ) as advance:
                 start = time.perf_counter()
-                loss, accuracy = _epoch(
-                    network, optimizer, training, recipe.batch_size, generator, advance
-                )
+                order = torch.randperm(len(training.images), generator=generator)
+                batches = order.split(recipe.batch_size)
+                loss, accuracy = _epoch(network, optimizer, training, batches, advance)
                 val_loss, val_accuracy = evaluate(network, validation)
                 epoch = Epoch(
                     number=number,
@@ -183,13 +184,11 @@ def _epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: Labelled,
-    batch_size: int,
-    generator: torch.Generator,
+    batches: tuple[torch.Tensor, ...],
     advance: Advance,
 ) -> tuple[float, float]:
     loss_sum, correct, seen = 0.0, 0, 0
-    order = torch.randperm(len(data.images), generator=generator)
-    for step, batch in enumerate(order.split(batch_size), 1):
+    for step, batch in enumerate(batches, 1):
         labels = data.labels[batch]
         logits = network(data.images[batch])
         loss = nn.functional.cross_entropy(logits, labels)
@@ -204,15 +203,8 @@ def _epoch(
     return loss_sum / seen, correct / seen
 
 
-def _restore(
-    resume: Checkpoint,
-    recipe: Recipe,
-    fresh: TrainingHistory,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> TrainingHistory:
-    """Put all state back; returns the history to go on with."""
+def _resumable(resume: Checkpoint, recipe: Recipe, fresh: TrainingHistory) -> TrainingHistory:
+    """The history to go on with, if its recipe is this one."""
     old = resume.history
     names = ("seed", "batch_size", "learning_rate", "momentum", "train_images", "val_images")
     differences = [
@@ -226,6 +218,16 @@ def _restore(
         raise InvalidNetworkError(
             "cannot resume a training of another recipe: " + "; ".join(differences)
         )
+    return old
+
+
+def _restore(
+    resume: Checkpoint,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:
+    """Put all state back."""
     try:
         network.load_state_dict(resume.parameters)
         optimizer.load_state_dict(resume.state["optimizer"])
@@ -234,7 +236,6 @@ def _restore(
         raise InvalidNetworkError(
             f"this checkpoint cannot be resumed from ({error}); give last_model.pth"
         ) from error
-    return old
 
 
 @contextmanager

@@ -51,7 +51,8 @@ class Affine:
     def quantize(self, real: ArrayLike) -> NDArray[np.int64]:
         """Nearest integers of reals, ties up, clamped to qmin…qmax."""
         q = np.floor(np.asarray(real, np.float64) / self.scale + 0.5) + self.zero_point
-        return np.clip(q, self.qmin, self.qmax).astype(np.int64)
+        clamped: NDArray[np.int64] = np.clip(q, self.qmin, self.qmax).astype(np.int64)
+        return clamped
 
     def dequantize(self, q: ArrayLike) -> NDArray[np.float64]:
         """Reals of integers: (1)."""

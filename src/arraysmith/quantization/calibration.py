@@ -103,8 +103,9 @@ def _percentile_range(observation: Observation, percentile: float) -> tuple[floa
     edges = np.linspace(observation.low, observation.high, HISTOGRAM_BINS + 1)
     below = np.cumsum(observation.counts) / observation.counts.sum()
     outside = 1 - percentile / 100
-    low = edges[np.searchsorted(below, outside, side="right")]
-    high = edges[min(np.searchsorted(below, 1 - outside) + 1, HISTOGRAM_BINS)]
+    first = int(np.searchsorted(below, outside, side="right"))
+    last = int(np.searchsorted(below, 1 - outside)) + 1
+    low, high = edges[first], edges[min(last, HISTOGRAM_BINS)]
     return float(low), float(high)
 
 
@@ -132,4 +133,3 @@ def _watch(
         visit("input", None, batch)
         for layer, x in network.trace(batch):
             visit(layer.name, layer, x)
-

@@ -86,7 +86,8 @@ def requantize(
     m, n = constants.multiplier.reshape(shape), constants.right_shift.reshape(shape)
     scaled = (acc * m + (np.int64(1) << (n - 1))) >> n  # ties up, arithmetic shift
     qmin = output.qmin if low is None else low
-    return np.clip(scaled + output.zero_point, qmin, output.qmax)
+    clamped: NDArray[np.int64] = np.clip(scaled + output.zero_point, qmin, output.qmax)
+    return clamped
 
 
 def _conv2d(layer: IntegerConv2d, x: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -103,9 +104,7 @@ def _conv2d(layer: IntegerConv2d, x: NDArray[np.int64]) -> NDArray[np.int64]:
     return _finish(layer, acc.reshape(batch, rows, cols, out).transpose(0, 3, 1, 2))
 
 
-def _finish(
-    layer: IntegerConv2d | IntegerLinear, acc: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _finish(layer: IntegerConv2d | IntegerLinear, acc: NDArray[np.int64]) -> NDArray[np.int64]:
     """ReLU, fused pool and requantization of an accumulator."""
     if layer.output is None or layer.requantization is None:
         return acc

@@ -119,9 +119,7 @@ class WeightedLayer:
         Below 2^24 (2^53) every partial sum is an integer that float32 (float64) holds exactly.
         """
         w = np.abs(self.centred_weight.reshape(len(self.weight), -1)).sum(1)
-        x = max(
-            self.input.qmax - self.input.zero_point, self.input.zero_point - self.input.qmin
-        )
+        x = max(self.input.qmax - self.input.zero_point, self.input.zero_point - self.input.qmin)
         return int((w * x + np.abs(self.bias.astype(np.int64))).max()) * self.pooled
 
 

@@ -7,7 +7,7 @@ pool behind that into its accumulator where the scheme fuses pools; other activa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from arraysmith.learning.network import FloatNetwork
     from arraysmith.models import LayerSpec
+    from arraysmith.quantization.affine import Requantization
     from arraysmith.quantization.calibration import Observation
     from arraysmith.quantization.network import IntegerLayer
     from arraysmith.quantization.scheme import Scheme
@@ -61,6 +62,7 @@ def quantize(
     images: NDArray[np.uint8],
     normalise: Callable[[NDArray[np.uint8]], torch.Tensor],
     scheme: Scheme,
+    observed: dict[str, Observation] | None = None,
 ) -> Quantized:
     """Quantize a float network.
 
@@ -69,12 +71,12 @@ def quantize(
         images: calibration images (n, rows, columns), uint8, taken from the training images.
         normalise: pixels to the float network's input.
         scheme: the choices.
+        observed: what `observe` saw on these images, if it was asked before.
 
     Raises:
         InvalidNetworkError: the network has no integer form under this scheme, or gives NaN.
     """
-    reals = normalise(images)
-    observed = observe(network, reals)
+    observed = observed or observe(network, normalise(images))
     chain = _Chain(network, scheme, observed)
     layers, float_names = chain.walk()
     pixels = np.arange(256, dtype=np.uint8).reshape(256, 1, 1)
@@ -98,8 +100,7 @@ class _Chain:
     ) -> None:
         self.spec, self.scheme, self.observed = network.spec, scheme, observed
         self.parameters = {
-            name: tensor.detach().double().numpy()
-            for name, tensor in network.state_dict().items()
+            name: tensor.detach().double().numpy() for name, tensor in network.state_dict().items()
         }
 
     def affine(self, name: str) -> Affine:
@@ -178,7 +179,7 @@ class _Chain:
         factor = None if y is None else x.scale * scale / y.scale / pool**2
         if factor is not None and not self.scheme.per_channel:
             factor = factor[:1]
-        common = {
+        common: dict[str, Any] = {
             "name": layer.name,
             "weight": q.astype(np.int8),
             "weight_zero_point": zero_point,
@@ -212,7 +213,7 @@ class _Chain:
         ]
         return found if per_channel else found * len(real)
 
-    def _requantization(self, factor: NDArray[np.float64] | float):  # noqa: ANN202
+    def _requantization(self, factor: NDArray[np.float64] | float) -> Requantization:
         return requantization(
             factor, self.scheme.multiplier_bits, shift_only=self.scheme.power_of_two
         )

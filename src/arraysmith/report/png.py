@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from arraysmith.files import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from arraysmith.metrics import TrainingHistory
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+    from numpy.typing import NDArray
 
-STYLE = {
+    from arraysmith.metrics import (
+        Evaluation,
+        ExplorationFacts,
+        LayerMetrics,
+        NetworkMetrics,
+        TrainingHistory,
+    )
+    from arraysmith.report.heatmap import HeatMap
+
+STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
     "font.size": 10,
     "axes.spines.top": False,
@@ -27,6 +41,7 @@ STYLE = {
     "axes.titlesize": 11,
     "legend.frameon": False,
 }
+MAX_DIGITS = 25
 COLOURS = ("#2c6fbb", "#e07b39", "#3a9a6b", "#8a5fb0", "#b33f40")
 
 
@@ -48,6 +63,138 @@ def training_curves(
         axes.set_ylabel("accuracy (%)" if kind == "accuracy" else "cross-entropy")
         axes.set_title(f"LeNet-5 on MNIST: {kind} ({history.train_images:,} training images)")
         axes.legend()
+
+
+def quantization_test(path: Path, evaluation: Evaluation, images: NDArray[np.uint8]) -> None:
+    """Confusion matrix of the int8 network beside the digits whose class changed."""
+    found = evaluation.comparison
+    shown = evaluation.changed_images[:MAX_DIGITS]
+    with drawing(path, (11, 5.2)) as figure:
+        left, right = figure.subfigures(1, 2, squeeze=False)[0]
+        _confusion(left, evaluation)
+        right.suptitle(
+            f"{found.changed} of {found.images:,} predictions changed: {found.fixed} fixed, "
+            f"{found.broken} broken (McNemar p = {evaluation.p_value:.2f})",
+            fontsize=10,
+        )
+        side = max(2, int(np.ceil(np.sqrt(max(len(shown), 1)))))
+        grid = right.subplots(side, side, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, image in zip(grid, shown, strict=False):
+            axes.imshow(images[image.index], cmap="gray_r")
+            right_now = image.int8_prediction == image.label
+            right_before = image.float_prediction == image.label
+            colour = COLOURS[2] if right_now else COLOURS[4] if right_before else "0.3"
+            axes.set_title(
+                f"#{image.index}: {image.label}\n{image.float_prediction} → "
+                f"{image.int8_prediction}",
+                fontsize=8,
+                color=colour,
+            )
+
+
+def simulation(path: Path, results: Sequence[NetworkMetrics]) -> None:
+    """Cycles, utilization and bandwidth requirement of every layer on every array."""
+    layers = [layer.name for layer in results[0].layers]
+    position = np.arange(len(layers))
+    width = 0.8 / len(results)
+    panels: tuple[tuple[str, Callable[[LayerMetrics], float]], ...] = (
+        ("total cycles", lambda layer: layer.total_cycles),
+        ("overall utilization (%)", lambda layer: 100 * layer.overall_utilization),
+        ("SRAM words per cycle", lambda layer: layer.sram_words_per_cycle),
+        ("DRAM words per cycle, stall-free", lambda layer: layer.dram_words_per_cycle or np.nan),
+    )
+    with drawing(path, (11, 6.4)) as figure:
+        grid = figure.subplots(2, 2).ravel()
+        for axes, (title, value) in zip(grid, panels, strict=True):
+            for number, (colour, found) in enumerate(zip(cycle(COLOURS), results, strict=False)):
+                axes.bar(
+                    position + (number - (len(results) - 1) / 2) * width,
+                    [value(layer) for layer in found.layers],
+                    width,
+                    color=colour,
+                    label=_plain(f"{found.rows}×{found.cols} {found.dataflow.upper()}"),
+                )
+            axes.set_title(title)
+            step = max(1, len(layers) // 12)
+            axes.set_xticks(position[::step], [_plain(name) for name in layers[::step]])
+            axes.tick_params(axis="x", rotation=30 if len(layers) > 6 else 0)
+        grid[0].legend(title=results[0].model)
+        figure.suptitle(_plain(f"{results[0].workload}: {results[0].model}"))
+
+
+def exploration(path: Path, facts: ExplorationFacts, maps: Sequence[HeatMap]) -> None:
+    """Cycles over height × width for each dataflow, and the Pareto front."""
+    finite = np.concatenate([found.total_cycles.ravel() for found in maps])
+    finite = finite[np.isfinite(finite)]
+    low, high = max(finite.min(), 1), max(finite.max(), 2)
+    with drawing(path, (4 * len(maps) + 4.5, 3.9)) as figure:
+        *grid, last = figure.subplots(1, len(maps) + 1)
+        for axes, found in zip(grid, maps, strict=True):
+            mesh = axes.pcolormesh(
+                found.cols,
+                found.rows,
+                found.total_cycles,
+                norm=LogNorm(low, high),
+                cmap="viridis_r",
+                shading="nearest",
+            )
+            axes.set_title(found.dataflow.upper())
+            axes.set_xlabel("columns")
+            axes.set_ylabel("rows")
+            axes.grid(visible=False)
+            for design in facts.best_per_dataflow:
+                if design.dataflow == found.dataflow:
+                    axes.plot(design.cols, design.rows, "*", ms=13, mfc="w", mec="k")
+        figure.colorbar(mesh, ax=grid, label="total cycles")
+        _front(last, facts)
+        figure.suptitle(
+            _plain(
+                f"{facts.workload}: best {facts.best}, {facts.best.total_cycles:,} cycles "
+                f"({facts.model})"
+            )
+        )
+
+
+def _confusion(figure: SubFigure, evaluation: Evaluation) -> None:
+    axes = figure.subplots()
+    counts = np.array(evaluation.confusion)
+    axes.imshow(np.sqrt(counts), cmap="Blues")
+    for row, col in np.ndindex(counts.shape):
+        if counts[row, col]:
+            colour = "w" if row == col else "k"
+            axes.text(
+                col, row, str(counts[row, col]), ha="center", va="center", color=colour, size=8
+            )
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(10))
+    axes.set_xlabel("int8 prediction")
+    axes.set_ylabel("label")
+    axes.grid(visible=False)
+    found = evaluation.comparison
+    axes.set_title(
+        f"int8 {100 * found.int8_accuracy:.2f} %, float {100 * found.float_accuracy:.2f} % "
+        f"of {found.images:,} test images"
+    )
+
+
+def _front(axes: Axes, facts: ExplorationFacts) -> None:
+    pes = [design.pes for design in facts.front]
+    cycles = [design.total_cycles for design in facts.front]
+    axes.step(pes, cycles, where="post", color=COLOURS[0])
+    axes.plot(pes, cycles, "o", ms=3, color=COLOURS[0])
+    axes.plot(facts.best.pes, facts.best.total_cycles, "*", ms=13, mfc="w", mec="k")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("PEs")
+    axes.set_ylabel("total cycles")
+    axes.set_title("Pareto front")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib draws as it is: `$` would start a formula."""
+    return text.replace("$", r"\$")
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Search over designs: `space` says what there is, `exhaustive` proves the best, `pareto` trades."""
+"""Search over designs: `space` is what there is, `exhaustive` proves the best, `pareto` trades."""

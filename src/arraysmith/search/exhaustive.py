@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arraysmith.errors import DesignSpaceError
-from arraysmith.hardware import Dataflow
 from arraysmith.search.pareto import pareto_front
 from arraysmith.search.space import Objective
 from arraysmith.simulation.scalesim.closed_form import MODEL
@@ -28,6 +27,7 @@ from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from arraysmith.hardware import Dataflow
     from arraysmith.search.space import DesignSpace
     from arraysmith.workload import Workload
 
@@ -105,7 +105,7 @@ class Exploration:
         first = np.unique(pes[ordered], return_index=True)[1]
         return [self._design(i) for i in ordered[first]]
 
-    def columns(self) -> dict[str, NDArray[np.generic]]:
+    def columns(self) -> dict[str, NDArray[Any]]:
         """All designs that keep the limit, as columns of equal length."""
         allowed = np.broadcast_to(self.space.allowed, self.total_cycles.shape)
         dataflow, row, col = np.nonzero(allowed)
@@ -205,4 +205,5 @@ def total_cycles(
     folds = A @ B
     skew = (alpha * rows[:, None] + cols).astype(kind)
     total = (A * (T - 2)) @ B + skew * folds
-    return total.astype(np.int64) - int(count.sum())
+    cycles: NDArray[np.int64] = total.astype(np.int64) - int(count.sum())
+    return cycles

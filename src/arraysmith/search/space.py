@@ -25,7 +25,7 @@ class Objective(StrEnum):
     PE_CYCLES = "pe-cycles"
     """Cycles × PEs: what the array costs in area and time."""
     UTILIZATION = "utilization"
-    """MACs over PE-cycles, made largest; the same order as `PE_CYCLES`, since the MACs are given."""
+    """MACs over PE-cycles, made largest: the same order as `PE_CYCLES`, for the MACs are given."""
 
 
 def parse_axis(text: str, name: str) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def parse_axis(text: str, name: str) -> tuple[int, ...]:
         step = int(match[3] or 1)
         if step < 1 or first > last:
             raise DesignSpaceError(
-                f"{name} {part.strip()!r} is an empty range; give A:B[:STEP] with A ≤ B and STEP ≥ 1"
+                f"{name} {part.strip()!r} is an empty range; give A:B[:STEP], A ≤ B, STEP ≥ 1"
             )
         if first < 1 or last > MAX_SIZE:
             raise DesignSpaceError(f"{name} {part.strip()!r}: sizes go from 1 to {MAX_SIZE}")

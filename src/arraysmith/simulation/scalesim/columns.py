@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arraysmith.metrics import LayerMetrics, StreamMetrics
+    from arraysmith.metrics import LayerMetrics, NetworkMetrics, StreamMetrics
 
 Value = int | float | None
 
@@ -47,6 +47,28 @@ def columns(layer: LayerMetrics) -> dict[str, Value]:
     return found
 
 
+def network_facts(found: NetworkMetrics) -> dict[str, object]:
+    """Totals of a network and all columns of its layers, for machines."""
+    names = (
+        "model",
+        "workload",
+        "rows",
+        "cols",
+        "dataflow",
+        "total_cycles",
+        "stall_cycles",
+        "macs",
+        "overall_utilization",
+        "mapping_efficiency",
+        "compute_utilization",
+        "sram_words",
+        "dram_words",
+        "peak_dram_words_per_cycle",
+    )
+    layers = [{"name": layer.name, **columns(layer)} for layer in found.layers]
+    return {**{name: getattr(found, name) for name in names}, "layers": layers}
+
+
 def _accesses(place: str, name: str, stream: StreamMetrics) -> dict[str, Value]:
     kind = "Writes" if name == "OFMAP" else "Reads"
     prefix = f"{place} {name}"
@@ -56,5 +78,9 @@ def _accesses(place: str, name: str, stream: StreamMetrics) -> dict[str, Value]:
     else:
         found = (stream.dram_start_cycle, stream.dram_stop_cycle, stream.dram_words)
     return dict(
-        zip((f"{prefix} Start Cycle", f"{prefix} Stop Cycle", f"{prefix} {kind}"), found, strict=True)
+        zip(
+            (f"{prefix} Start Cycle", f"{prefix} Stop Cycle", f"{prefix} {kind}"),
+            found,
+            strict=True,
+        )
     )

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from arraysmith.hardware import Dataflow
 from arraysmith.workload import Conv2d, Gemm
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from arraysmith.workload import Layer

@@ -1,0 +1,57 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="runs/lenet5",
+    show_default=True,
+    help="Run folder to write into.",
+)
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Folder of the MNIST files  [default: $ARRAYSMITH_DATA or the cache]",
+)
+checkpoint_option = click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+kind_option = click.option(
+    "-i",
+    "--input-type",
+    type=click.Choice(["conv", "gemm"]),
+    default="conv",
+    show_default=True,
+    help="What the rows of the topology are.",
+)
+topology_option = click.option(
+    "-t", "--topology", type=click.Path(path_type=Path), help="SCALE-Sim topology file."
+)
+bandwidth_option = click.option(
+    "--bandwidth",
+    type=float,
+    default=None,
+    help="DRAM words a cycle; what a design needs beyond it is marked.",
+)
+
+
+def buffer_option(operand: str) -> Callable[[Verb], Verb]:
+    """--ifmap-kib, --filter-kib or --ofmap-kib."""
+    return click.option(
+        f"--{operand}-kib",
+        type=int,
+        default=None,
+        help=f"KiB of the {operand} buffer  [default: 64]",
+    )

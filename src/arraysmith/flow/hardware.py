@@ -1,0 +1,229 @@
+"""The verbs of the hardware wing: read a workload, simulate it, explore arrays for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arraysmith.errors import InputFileError
+from arraysmith.files import is_safe_name, write_text, writing
+from arraysmith.formats.topology import read_topology, topology_text
+from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.metrics import DesignFacts, ExplorationFacts, NetworkMetrics
+from arraysmith.search.exhaustive import Design, Exploration
+from arraysmith.search.exhaustive import explore as explore_space
+from arraysmith.search.space import Objective
+from arraysmith.simulation.scalesim.closed_form import simulate as simulate_workload
+from arraysmith.simulation.scalesim.columns import columns
+from arraysmith.store import RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arraysmith.formats.topology import Kind
+    from arraysmith.search.space import DesignSpace
+    from arraysmith.workload import Workload
+
+DEFAULT_ACCELERATOR = Accelerator(rows=16, cols=16, dataflow=Dataflow.OS, filter_buffer_kib=128)
+DESIGNS_FILE = "designs.npz"
+RANKED = 10
+
+
+def read_workload(source: Path, kind: Kind = "conv") -> Workload:
+    """The layers of a SCALE-Sim topology, of an int8 model, or of a folder that holds one.
+
+    Args:
+        source: a topology `.csv`; a `quant_model.pth`; a run folder; or an exported `weight/`.
+        kind: whether a topology has conv or gemm rows.
+
+    Raises:
+        InputFileError: none of these, or damaged.
+    """
+    if source.is_dir():
+        if RunFolder(source).model("quant").exists():
+            return read_workload(RunFolder(source).model("quant"))
+        if (source / "manifest.json").exists():
+            from arraysmith.extraction import workload
+            from arraysmith.quantization.export import read_export
+
+            return workload(read_export(source))
+        raise InputFileError(
+            f"{source}: holds neither save_model/quant_model.pth nor manifest.json; "
+            "quantize a model there first, or give a topology with -t"
+        )
+    if source.suffix == ".pth":
+        from arraysmith.extraction import workload
+        from arraysmith.quantization import model_file
+
+        return workload(model_file.load(source))
+    if source.suffix == ".csv":
+        return read_topology(source, kind)
+    if not source.exists():
+        raise InputFileError(f"{source}: not there; give a run folder, a .pth or a topology .csv")
+    raise InputFileError(
+        f"{source}: no model that is known here; give a run folder, a quant_model.pth or a "
+        "topology .csv"
+    )
+
+
+def simulate(
+    workload: Workload,
+    accelerators: tuple[Accelerator, ...],
+    output: Path | None = None,
+    *,
+    command: str = "arraysmith.simulate()",
+) -> tuple[NetworkMetrics, ...]:
+    """Simulate a workload on one accelerator or several, under SCALE-Sim's CALC mode.
+
+    Args:
+        workload: the layers.
+        accelerators: what to run them on.
+        output: a run folder to write into, if any: simulation.csv with SCALE-Sim's columns,
+            workload.csv (the layers as a SCALE-Sim topology), figs/scale_sim_result.png and the
+            simulation section of metrics.json.
+        command: what to record as the origin.
+    """
+    results = tuple(simulate_workload(workload, accelerator) for accelerator in accelerators)
+    if output is not None:
+        from arraysmith.report import png
+
+        run = RunFolder(output)
+        write_text(output / "workload.csv", topology_text(workload))
+        write_text(output / "simulation.csv", simulation_csv(results))
+        png.simulation(run.figure("scale_sim_result"), results)
+        run.record("simulation", results, command)
+    return results
+
+
+def simulation_csv(results: tuple[NetworkMetrics, ...]) -> str:
+    """One row a layer and accelerator, with all columns of SCALE-Sim's three reports."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["Model", "Workload", "Array", "Dataflow", "Layer"]
+    rows = []
+    for result in results:
+        for layer in result.layers:
+            found = columns(layer)
+            array = f"{result.rows}x{result.cols}"
+            rows.append([result.model, result.workload, array, result.dataflow, layer.name])
+            rows[-1] += ["" if value is None else str(value) for value in found.values()]
+            if len(header) == 5:
+                header += list(found)
+    writer.writerows([header, *rows])
+    return text.getvalue()
+
+
+def explore(
+    workload: Workload,
+    space: DesignSpace,
+    output: Path | None = None,
+    *,
+    objective: Objective = Objective.CYCLES,
+    accelerator: Accelerator = DEFAULT_ACCELERATOR,
+    command: str = "arraysmith.explore()",
+) -> ExplorationFacts:
+    """Compute every design of a space and name the best: the optimum, proven by having them all.
+
+    Args:
+        workload: the layers.
+        space: rows, columns, dataflows and the limit on PEs.
+        output: a run folder to write into, if any: designs.npz (every design that keeps the limit),
+            figs/exploration.png and the exploration section of metrics.json.
+        objective: what is made best.
+        accelerator: the buffers and the bandwidth that each design has.
+        command: what to record as the origin.
+    """
+    start = time.perf_counter()
+    found = explore_space(workload, space)
+    ranking = found.ranking(objective, RANKED)
+    seconds = time.perf_counter() - start
+
+    def facts(design: Design) -> DesignFacts:
+        return _facts(design, workload, accelerator)
+
+    per_dataflow = [
+        design for dataflow in space.dataflows for design in found.ranking(objective, 1, dataflow)
+    ]
+    result = ExplorationFacts(
+        workload=workload.name,
+        model=found.model,
+        layers=len(workload.layers),
+        macs=found.macs,
+        rows=space.rows,
+        cols=space.cols,
+        dataflows=tuple(dataflow.value for dataflow in space.dataflows),
+        max_pes=space.max_pes,
+        ifmap_buffer_kib=accelerator.ifmap_buffer_kib,
+        filter_buffer_kib=accelerator.filter_buffer_kib,
+        ofmap_buffer_kib=accelerator.ofmap_buffer_kib,
+        dram_words_per_cycle=accelerator.dram_words_per_cycle,
+        objective=objective.value,
+        covered=space.size,
+        designs=space.designs,
+        best=facts(ranking[0]),
+        ranking=tuple(facts(design) for design in ranking),
+        best_per_dataflow=tuple(facts(design) for design in per_dataflow),
+        front=tuple(
+            DesignFacts(
+                rows=design.rows,
+                cols=design.cols,
+                dataflow=design.dataflow.value,
+                pes=design.pes,
+                total_cycles=design.total_cycles,
+                utilization=design.utilization,
+            )
+            for design in found.front
+        ),
+        seconds=seconds,
+    )
+    if output is not None:
+        _write_exploration(RunFolder(output), found, result, command)
+    return result
+
+
+def output_folder(parent: Path, name: str) -> Path:
+    """`parent/name` for a name that came from a file.
+
+    Raises:
+        InputFileError: the name could lead out of the folder.
+    """
+    if not is_safe_name(name):
+        raise InputFileError(
+            f"run name {name!r} cannot be a folder; use letters, digits, dots, dashes, underscores"
+        )
+    return parent / name
+
+
+def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> DesignFacts:
+    """A design with what the closed form says of its memories."""
+    simulated = simulate_workload(
+        workload,
+        replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow),
+    )
+    return DesignFacts(
+        rows=design.rows,
+        cols=design.cols,
+        dataflow=design.dataflow.value,
+        pes=design.pes,
+        total_cycles=design.total_cycles,
+        utilization=design.utilization,
+        dram_words=simulated.dram_words,
+        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle,
+    )
+
+
+def _write_exploration(
+    run: RunFolder, found: Exploration, facts: ExplorationFacts, command: str
+) -> None:
+    from arraysmith.report import png
+    from arraysmith.report.heatmap import heat_maps
+
+    with writing(run.path / DESIGNS_FILE) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **found.columns())
+    png.exploration(run.figure("exploration"), facts, heat_maps(facts, found.columns()))
+    run.record("exploration", facts, command)

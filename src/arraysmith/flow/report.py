@@ -1,0 +1,80 @@
+"""The verb `report`: everything a run recorded, as one page."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arraysmith.errors import InputFileError
+from arraysmith.files import write_text
+from arraysmith.flow.hardware import DESIGNS_FILE
+from arraysmith.metrics import (
+    Evaluation,
+    ExplorationFacts,
+    NetworkMetrics,
+    Quantization,
+    SchemeResult,
+    TrainingHistory,
+)
+from arraysmith.store import Provenance, RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from arraysmith.report.heatmap import HeatMap
+
+
+def report(output: Path) -> Path:
+    """Write `report.html` of the run folder `output` from what its verbs recorded.
+
+    Raises:
+        InputFileError: nothing is recorded there, or it is damaged.
+    """
+    from arraysmith.report import html
+
+    run = RunFolder(output)
+    provenance = run.facts("provenance", dict[str, Provenance])
+    if not provenance:
+        raise InputFileError(
+            f"{run.metrics_path}: nothing recorded; run `arraysmith demo -o {output}` or another "
+            "verb with this output folder first"
+        )
+    exploration = run.facts("exploration", ExplorationFacts)
+    facts = html.RunFacts(
+        training=run.facts("training", TrainingHistory),
+        quantization=run.facts("quantization", Quantization),
+        schemes=run.facts("schemes", tuple[SchemeResult, ...]) or (),
+        evaluation=run.facts("evaluation", Evaluation),
+        simulation=run.facts("simulation", tuple[NetworkMetrics, ...]) or (),
+        exploration=exploration,
+        heat_maps=_heat_maps(run, exploration) if exploration else (),
+        provenance=provenance,
+        test_figure=run.figure("test_quant_model"),
+    )
+    write_text(run.report_path, html.render(facts))
+    return run.report_path
+
+
+def _heat_maps(run: RunFolder, facts: ExplorationFacts) -> tuple[HeatMap, ...]:
+    from arraysmith.report.heatmap import heat_maps
+
+    return heat_maps(facts, read_designs(run.path / DESIGNS_FILE))
+
+
+def read_designs(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of a designs.npz, which `pandas.DataFrame` takes as they are.
+
+    Raises:
+        InputFileError: not there or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputFileError(
+            f"{path}: cannot be read ({error}); run `arraysmith explore` again"
+        ) from error

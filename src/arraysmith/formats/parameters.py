@@ -1,0 +1,102 @@
+"""Integers as text for hardware: decimals, two's-complement hex for `$readmemh`, C arrays.
+
+Every format holds *all* elements in row-major order, one a line (C: a comma-separated list), so
+that a file can be read without knowing how an array was printed.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arraysmith.errors import InputFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def decimal_text(values: NDArray[Any]) -> str:
+    """One decimal integer a line."""
+    return "".join(f"{value}\n" for value in values.ravel().tolist())
+
+
+def hex_text(values: NDArray[Any], bits: int) -> str:
+    """One two's-complement integer a line, in as many hex digits as `bits` need."""
+    digits, mask = -(-bits // 4), (1 << bits) - 1
+    return "".join(f"{value & mask:0{digits}x}\n" for value in values.ravel().tolist())
+
+
+def parse_decimals(path: Path, text: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Read `decimal_text` back as an array of `shape`.
+
+    Raises:
+        InputFileError: another number of lines, or a line that is no integer of 64 bits.
+    """
+    lines = text.splitlines()
+    count = int(np.prod(shape))
+    if len(lines) != count:
+        raise InputFileError(
+            f"{path}: {len(lines)} lines where {count} integers are due (shape {shape}); "
+            "export it again"
+        )
+    values = np.empty(count, np.int64)
+    for number, line in enumerate(lines):
+        try:
+            values[number] = int(line)
+        except (ValueError, OverflowError) as error:
+            raise InputFileError(
+                f"{path}, line {number + 1}: {line[:40]!r} is no integer"
+            ) from error
+    return values.reshape(shape)
+
+
+def key_value_text(values: dict[str, NDArray[Any]]) -> str:
+    """`key value` lines; a vector has `key[0]`, `key[1]`, …; floats in full precision."""
+    lines = []
+    for key, array in values.items():
+        cells = array.tolist()
+        if isinstance(cells, list):
+            lines += [f"{key}[{index}] {cell!r}" for index, cell in enumerate(cells)]
+        else:
+            lines.append(f"{key} {cells!r}")
+    return "\n".join(lines) + "\n"
+
+
+def parse_key_values(path: Path, text: str) -> dict[str, float | list[float]]:
+    """Read `key_value_text` back: numbers, and lists of numbers for vectors.
+
+    Integers below 2^53 come back exactly.
+
+    Raises:
+        InputFileError: a line of another form, a repeated key or elements out of order.
+    """
+    found: dict[str, float | list[float]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{path}, line {number}"
+        key, _, cell = line.partition(" ")
+        try:
+            value = float(cell)
+        except ValueError as error:
+            raise InputFileError(f"{where}: {line[:60]!r} is no `key value` line") from error
+        name, bracket, index = key.partition("[")
+        if not bracket:
+            if name in found:
+                raise InputFileError(f"{where}: {key!r} is there twice")
+            found[name] = value
+            continue
+        elements = found.setdefault(name, [])
+        if not isinstance(elements, list) or index != f"{len(elements)}]":
+            raise InputFileError(f"{where}: {key!r} is out of order")
+        elements.append(value)
+    return found
+
+
+def c_array(name: str, values: NDArray[Any], c_type: str) -> str:
+    """`static const` array of all elements in row-major order."""
+    cells = ", ".join(str(value) for value in values.ravel().tolist())
+    body = textwrap.fill(cells, 96, initial_indent="    ", subsequent_indent="    ")
+    return f"static const {c_type} {name}[{values.size}] = {{\n{body}\n}};\n"

@@ -1,0 +1,243 @@
+"""One self-contained `report.html` from the facts of a run: no network, safe with any name.
+
+The template escapes all text; figures are plotly's JSON with its script inlined once.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from arraysmith.report import interactive, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import plotly.graph_objects as go
+
+    from arraysmith.metrics import (
+        Evaluation,
+        ExplorationFacts,
+        NetworkMetrics,
+        Quantization,
+        SchemeResult,
+        TrainingHistory,
+    )
+    from arraysmith.report.heatmap import HeatMap
+    from arraysmith.report.tables import Table
+    from arraysmith.store import Provenance
+
+
+_UNUSED_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """All that a run recorded; what was not done is None or empty."""
+
+    training: TrainingHistory | None = None
+    quantization: Quantization | None = None
+    schemes: tuple[SchemeResult, ...] = ()
+    evaluation: Evaluation | None = None
+    simulation: tuple[NetworkMetrics, ...] = ()
+    exploration: ExplorationFacts | None = None
+    heat_maps: tuple[HeatMap, ...] = ()
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    test_figure: Path | None = None
+    """figs/test_quant_model.png, embedded as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """A number people look for first."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the report."""
+
+    anchor: str
+    title: str
+    text: str = ""
+    figures: Sequence[Markup] = ()
+    tables: Sequence[Table] = ()
+    image: str = ""
+    """A data URI."""
+    image_text: str = ""
+
+
+def render(facts: RunFacts) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("arraysmith.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [
+        *_training(facts),
+        *_quantization(facts),
+        *_simulation(facts),
+        *_exploration(facts),
+    ]
+    return environment.get_template("report.html").render(
+        title=_title(facts),
+        headlines=_headlines(facts),
+        sections=sections,
+        provenance=facts.provenance,
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 (plotly's own script)
+    )
+
+
+def _title(facts: RunFacts) -> str:
+    if facts.exploration:
+        return facts.exploration.workload
+    if facts.simulation:
+        return facts.simulation[0].workload
+    return facts.quantization.network if facts.quantization else "run"
+
+
+def _headlines(facts: RunFacts) -> list[Headline]:
+    found = []
+    if facts.evaluation:
+        comparison = facts.evaluation.comparison
+        found += [
+            Headline(value=tables.percent(comparison.float_accuracy), label="float32 accuracy"),
+            Headline(
+                value=tables.percent(comparison.int8_accuracy), label="int8 accuracy, integers only"
+            ),
+        ]
+    if facts.quantization:
+        found.append(
+            Headline(
+                value=f"{facts.quantization.accumulator_bits} bits",
+                label="accumulator that suffices, proven",
+            )
+        )
+    if facts.exploration:
+        best = facts.exploration.best
+        found += [
+            Headline(
+                value=str(best),
+                label=f"best array, proven over {facts.exploration.designs:,} designs",
+            ),
+            Headline(
+                value=f"{best.total_cycles:,}", label=f"cycles on it ({facts.exploration.model})"
+            ),
+        ]
+    return found
+
+
+def _training(facts: RunFacts) -> list[Section]:
+    history = facts.training
+    if history is None:
+        return []
+    best = history.best
+    text = (
+        f"{len(history.epochs)} epochs of {history.train_images:,} images, batch "
+        f"{history.batch_size}, SGD with learning rate {history.learning_rate} and momentum "
+        f"{history.momentum}, seed {history.seed}. {history.val_images:,} held-out images chose "
+        f"epoch {best.number}: validation accuracy {tables.percent(best.val_accuracy)}. "
+        f"Made by: {history.command}"
+    )
+    figures = [_embed(figure) for figure in interactive.training_curves(history)]
+    return [Section(anchor="training", title="Training", text=text, figures=figures)]
+
+
+def _quantization(facts: RunFacts) -> list[Section]:
+    sections = []
+    if facts.evaluation:
+        image = ""
+        if facts.test_figure is not None and facts.test_figure.exists():
+            encoded = base64.b64encode(facts.test_figure.read_bytes()).decode()
+            image = f"data:image/png;base64,{encoded}"
+        sections.append(
+            Section(
+                anchor="accuracy",
+                title="Accuracy, float against int8",
+                tables=[tables.accuracy(facts.evaluation)],
+                image=image,
+                image_text="Confusion matrix of the int8 network, and the digits whose class "
+                "changed: label, then float → int8",
+            )
+        )
+    if facts.quantization:
+        sections.append(
+            Section(
+                anchor="quantization",
+                title="Quantization",
+                text="y = clamp(zy + ((acc·m + 2ⁿ⁻¹) >> n)): one rounding, ties up; integers only.",
+                figures=[_embed(interactive.quantization_error(facts.quantization))],
+                tables=[tables.quantized_layers(facts.quantization)],
+            )
+        )
+    if facts.schemes:
+        sections.append(
+            Section(anchor="schemes", title="Schemes", tables=[tables.schemes(facts.schemes)])
+        )
+    return sections
+
+
+def _simulation(facts: RunFacts) -> list[Section]:
+    if not facts.simulation:
+        return []
+    return [
+        Section(
+            anchor="simulation",
+            title="On the array",
+            text=f"Model of time: {facts.simulation[0].model}, equal to SCALE-Sim 3.0.0. "
+            "One image; pooling and tables happen beside the array.",
+            figures=[_embed(figure) for figure in interactive.simulation(facts.simulation)],
+            tables=[
+                tables.simulated_networks(facts.simulation),
+                *(tables.simulated_layers(found) for found in facts.simulation),
+            ],
+        )
+    ]
+
+
+def _exploration(facts: RunFacts) -> list[Section]:
+    found = facts.exploration
+    if found is None:
+        return []
+    maps = interactive.heat_maps(found, facts.heat_maps) if facts.heat_maps else []
+    text = tables.exploration_verdict(found)
+    if any(drawn.thinned for drawn in facts.heat_maps):
+        text += " The heat maps show every k-th row and column; designs.npz has all of them."
+    return [
+        Section(
+            anchor="exploration",
+            title="The best array",
+            text=text,
+            figures=[
+                *(_embed(figure) for figure in maps),
+                _embed(interactive.pareto_front(found)),
+            ],
+            tables=[
+                tables.designs(f"Best designs by {found.objective}", found.ranking, found),
+                tables.designs("Best of each dataflow", found.best_per_dataflow, found),
+                tables.designs("Pareto front", found.front, found, memory=False),
+            ],
+        )
+    ]
+
+
+def _embed(figure: go.Figure) -> Markup:
+    """A figure as a div and its script; plotly escapes `<`, `>` and `/` inside the JSON."""
+    return Markup(  # noqa: S704
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            config={"displaylogo": False, "modeBarButtonsToRemove": _UNUSED_BUTTONS},
+        )
+    )
