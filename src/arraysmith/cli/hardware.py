@@ -17,7 +17,7 @@ from arraysmith.cli.options import (
     topology_option,
 )
 from arraysmith.cli.terminal import command_line, say, show_json, show_table
-from arraysmith.report import tables
+from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
     from arraysmith.hardware import Accelerator

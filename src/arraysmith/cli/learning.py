@@ -18,7 +18,7 @@ from arraysmith.cli.options import (
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
 from arraysmith.models import ActivationKind
 from arraysmith.quantization.scheme import SCHEMES, Calibration
-from arraysmith.report import tables
+from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
     from arraysmith.metrics import SchemeResult
@@ -159,6 +159,13 @@ def train(
 @click.option("--power-of-two", is_flag=True, default=None, help="Shifts only, no multipliers.")
 @click.option("--calibration-images", type=click.IntRange(1), default=5000, show_default=True)
 @click.option(
+    "--compare-images",
+    type=click.IntRange(1, 60_000),
+    default=10_000,
+    show_default=True,
+    help="Training images that --compare compares on.",
+)
+@click.option(
     "--compare", "compare_all", is_flag=True, help="Also compare all named schemes, side by side."
 )
 @json_option
@@ -172,6 +179,7 @@ def quantize(
     unsigned: bool | None,
     calibration: str | None,
     calibration_images: int,
+    compare_images: int,
     *,
     compare_all: bool,
     as_json: bool,
@@ -210,6 +218,7 @@ def quantize(
             output,
             checkpoint,
             data=data,
+            training_images=compare_images,
             calibration_images=calibration_images,
             command=command_line(),
             progress=progress_bars(quiet=quiet),

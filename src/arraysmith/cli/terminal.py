@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from arraysmith.progress import Advance, Progress
-    from arraysmith.report.tables import Table as TableFacts
+    from arraysmith.reporting.tables import Table as TableFacts
 
 _EXTRAS = {
     "torch": "learn",

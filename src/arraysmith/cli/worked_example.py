@@ -8,7 +8,7 @@ import click
 
 from arraysmith.cli.options import data_option, json_option, output_option, quiet_option
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
-from arraysmith.report import tables
+from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
     from pathlib import Path

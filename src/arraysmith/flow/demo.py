@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.flow import hardware, learning, quantization
 from arraysmith.flow.report import report
-from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.hardware import Dataflow
 from arraysmith.progress import silent
 from arraysmith.search.space import DesignSpace
 from arraysmith.store import RunFolder
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arraysmith.flow.quantization import Exported
-    from arraysmith.metrics import (
-        Evaluation,
-        ExplorationFacts,
-        NetworkMetrics,
-        Quantization,
-        SchemeResult,
-    )
+    from arraysmith.metrics import Evaluation, Quantization, SchemeResult
+    from arraysmith.performance import ExplorationFacts, NetworkMetrics
     from arraysmith.progress import Progress
 
 SIZES = tuple(range(1, 65))
@@ -75,7 +70,7 @@ def demo(
     square = tuple(
         replace(hardware.DEFAULT_ACCELERATOR, dataflow=dataflow) for dataflow in Dataflow
     )
-    chosen = Accelerator(rows=best.rows, cols=best.cols, dataflow=Dataflow(best.dataflow))
+    chosen = replace(square[0], rows=best.rows, cols=best.cols, dataflow=Dataflow(best.dataflow))
     simulated = hardware.simulate(workload, (*square, chosen), output, command=command)
     return Demo(
         quantization=quantized,

@@ -14,7 +14,7 @@ from arraysmith.errors import InputFileError
 from arraysmith.files import is_safe_name, write_text, writing
 from arraysmith.formats.topology import read_topology, topology_text
 from arraysmith.hardware import Accelerator, Dataflow
-from arraysmith.metrics import DesignFacts, ExplorationFacts, NetworkMetrics
+from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
 from arraysmith.search.exhaustive import Design, Exploration
 from arraysmith.search.exhaustive import explore as explore_space
 from arraysmith.search.space import Objective
@@ -90,7 +90,7 @@ def simulate(
     """
     results = tuple(simulate_workload(workload, accelerator) for accelerator in accelerators)
     if output is not None:
-        from arraysmith.report import png
+        from arraysmith.reporting import png
 
         run = RunFolder(output)
         write_text(output / "workload.csv", topology_text(workload))
@@ -220,8 +220,8 @@ def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> Desi
 def _write_exploration(
     run: RunFolder, found: Exploration, facts: ExplorationFacts, command: str
 ) -> None:
-    from arraysmith.report import png
-    from arraysmith.report.heatmap import heat_maps
+    from arraysmith.reporting import png
+    from arraysmith.reporting.heatmap import heat_maps
 
     with writing(run.path / DESIGNS_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **found.columns())

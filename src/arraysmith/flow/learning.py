@@ -87,7 +87,7 @@ def train(
 
 def record_training(run: RunFolder, history: TrainingHistory, command: str) -> None:
     """Write a training's facts and its two figures."""
-    from arraysmith.report import png
+    from arraysmith.reporting import png
 
     run.record("training", history, command)
     png.training_curves(run.figure("train_loss_and_val_loss"), history, "loss")

@@ -182,7 +182,7 @@ def evaluate(
     from arraysmith.quantization import model_file
     from arraysmith.quantization.assessment import compare_engines, float_logits
     from arraysmith.quantization.modules import QuantNetwork, predict
-    from arraysmith.report import png
+    from arraysmith.reporting import png
 
     run = RunFolder(output)
     network = model_file.load(_quant_model(run))

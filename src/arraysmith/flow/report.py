@@ -10,14 +10,8 @@ import numpy as np
 from arraysmith.errors import InputFileError
 from arraysmith.files import write_text
 from arraysmith.flow.hardware import DESIGNS_FILE
-from arraysmith.metrics import (
-    Evaluation,
-    ExplorationFacts,
-    NetworkMetrics,
-    Quantization,
-    SchemeResult,
-    TrainingHistory,
-)
+from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
+from arraysmith.performance import ExplorationFacts, NetworkMetrics
 from arraysmith.store import Provenance, RunFolder
 
 if TYPE_CHECKING:
@@ -25,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.report.heatmap import HeatMap
+    from arraysmith.reporting.heatmap import HeatMap
 
 
 def report(output: Path) -> Path:
@@ -34,7 +28,7 @@ def report(output: Path) -> Path:
     Raises:
         InputFileError: nothing is recorded there, or it is damaged.
     """
-    from arraysmith.report import html
+    from arraysmith.reporting import html
 
     run = RunFolder(output)
     provenance = run.facts("provenance", dict[str, Provenance])
@@ -60,7 +54,7 @@ def report(output: Path) -> Path:
 
 
 def _heat_maps(run: RunFolder, facts: ExplorationFacts) -> tuple[HeatMap, ...]:
-    from arraysmith.report.heatmap import heat_maps
+    from arraysmith.reporting.heatmap import heat_maps
 
     return heat_maps(facts, read_designs(run.path / DESIGNS_FILE))
 

@@ -52,7 +52,7 @@ class Recipe:
         """Refuse what cannot train."""
         for name in ("epochs", "batch_size", "learning_rate", "threads"):
             if getattr(self, name) <= 0:
-                raise InvalidNetworkError(f"{name} is {getattr(self, name)}, needs at least 1")
+                raise InvalidNetworkError(f"{name} is {getattr(self, name)}, needs to be positive")
         if not 0 <= self.momentum < 1:
             raise InvalidNetworkError(f"momentum is {self.momentum}, needs 0 ≤ momentum < 1")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from arraysmith.errors import InvalidWorkloadError
 from arraysmith.hardware import Dataflow
-from arraysmith.metrics import LayerMetrics, NetworkMetrics, StreamMetrics
+from arraysmith.performance import LayerMetrics, NetworkMetrics, StreamMetrics
 from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, ceil_div, im2col
 
 if TYPE_CHECKING:

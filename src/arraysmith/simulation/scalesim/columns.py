@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arraysmith.metrics import LayerMetrics, NetworkMetrics, StreamMetrics
+    from arraysmith.performance import LayerMetrics, NetworkMetrics, StreamMetrics
 
 Value = int | float | None
 

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from arraysmith.metrics import (
-        DesignFacts,
-        Evaluation,
-        ExplorationFacts,
-        NetworkMetrics,
-        Quantization,
-        SchemeResult,
-    )
+    from arraysmith.metrics import Evaluation, Quantization, SchemeResult
+    from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
 
 NOT_COVERED = "–"
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arraysmith.report import interactive, tables
+from arraysmith.reporting import interactive, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from arraysmith.metrics import (
-        Evaluation,
-        ExplorationFacts,
-        NetworkMetrics,
-        Quantization,
-        SchemeResult,
-        TrainingHistory,
-    )
-    from arraysmith.report.heatmap import HeatMap
-    from arraysmith.report.tables import Table
+    from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
+    from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.reporting.heatmap import HeatMap
+    from arraysmith.reporting.tables import Table
     from arraysmith.store import Provenance
 
 
@@ -78,7 +72,7 @@ class Section:
 def render(facts: RunFacts) -> str:
     """The whole page."""
     environment = Environment(
-        loader=PackageLoader("arraysmith.report"),
+        loader=PackageLoader("arraysmith.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -219,16 +213,20 @@ def _exploration(facts: RunFacts) -> list[Section]:
             anchor="exploration",
             title="The best array",
             text=text,
-            figures=[
-                *(_embed(figure) for figure in maps),
-                _embed(interactive.pareto_front(found)),
-            ],
+            figures=[_embed(figure) for figure in maps],
             tables=[
                 tables.designs(f"Best designs by {found.objective}", found.ranking, found),
                 tables.designs("Best of each dataflow", found.best_per_dataflow, found),
-                tables.designs("Pareto front", found.front, found, memory=False),
             ],
-        )
+        ),
+        Section(
+            anchor="front",
+            title="Cycles against PEs",
+            text="Every array here is the fastest of its size: no array of as few PEs takes fewer "
+            f"cycles (model: {found.model}).",
+            figures=[_embed(interactive.pareto_front(found))],
+            tables=[tables.designs("Pareto front", found.front, found, memory=False)],
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.metrics import ExplorationFacts
+    from arraysmith.performance import ExplorationFacts
 
 MAX_CELLS = 96
 """Cells of a drawn axis; a longer one is drawn every k-th value."""

@@ -22,14 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
     from numpy.typing import NDArray
 
-    from arraysmith.metrics import (
-        Evaluation,
-        ExplorationFacts,
-        LayerMetrics,
-        NetworkMetrics,
-        TrainingHistory,
-    )
-    from arraysmith.report.heatmap import HeatMap
+    from arraysmith.metrics import Evaluation, TrainingHistory
+    from arraysmith.performance import ExplorationFacts, LayerMetrics, NetworkMetrics
+    from arraysmith.reporting.heatmap import HeatMap
 
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,

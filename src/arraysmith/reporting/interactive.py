@@ -14,14 +14,9 @@ import plotly.graph_objects as go
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from arraysmith.metrics import (
-        ExplorationFacts,
-        LayerMetrics,
-        NetworkMetrics,
-        Quantization,
-        TrainingHistory,
-    )
-    from arraysmith.report.heatmap import HeatMap
+    from arraysmith.metrics import Quantization, TrainingHistory
+    from arraysmith.performance import ExplorationFacts, LayerMetrics, NetworkMetrics
+    from arraysmith.reporting.heatmap import HeatMap
 
 COLOURS = ("#2c6fbb", "#e07b39", "#3a9a6b", "#8a5fb0", "#b33f40", "#7a7a7a")
 
@@ -71,7 +66,7 @@ def simulation(results: Sequence[NetworkMetrics]) -> list[go.Figure]:
     )
     figures = []
     for title, unit, value in panels:
-        figure = _figure(f"{title} ({results[0].model})", "", unit)
+        figure = _figure(title, "", unit, model=results[0].model)
         for number, found in enumerate(results):
             figure.add_bar(
                 x=[_plain(layer.name) for layer in found.layers],
@@ -91,7 +86,8 @@ def heat_maps(facts: ExplorationFacts, maps: Sequence[HeatMap]) -> list[go.Figur
     ticks = list(range(int(np.floor(low)), int(np.ceil(high)) + 1))
     figures = []
     for found, values in zip(maps, logs, strict=True):
-        figure = _figure(f"{found.dataflow.upper()}: total cycles", "columns", "rows")
+        title = f"{found.dataflow.upper()}: total cycles"
+        figure = _figure(title, "columns", "rows", model=facts.model)
         figure.add_heatmap(
             x=found.cols.tolist(),
             y=found.rows.tolist(),
@@ -128,7 +124,7 @@ def heat_maps(facts: ExplorationFacts, maps: Sequence[HeatMap]) -> list[go.Figur
 
 def pareto_front(facts: ExplorationFacts) -> go.Figure:
     """Cycles against PEs: every array that no other beats in both."""
-    figure = _figure("Pareto front of cycles against PEs", "PEs", "total cycles")
+    figure = _figure("Pareto front", "PEs", "total cycles", model=facts.model)
     front = facts.front
     figure.add_scatter(
         x=[design.pes for design in front],
@@ -151,13 +147,15 @@ def pareto_front(facts: ExplorationFacts) -> go.Figure:
         hovertemplate="chosen: %{text}<br>%{x:,} PEs, %{y:,} cycles<extra></extra>",
         name="chosen",
     )
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    figure.update_xaxes(type="log", dtick="D2")
+    figure.update_yaxes(type="log", dtick="D2")
     return figure
 
 
-def _figure(title: str, x: str, y: str) -> go.Figure:
+def _figure(title: str, x: str, y: str, *, model: str = "") -> go.Figure:
     figure = go.Figure()
+    if model:
+        title += f"<br><sup>model: {_plain(model)}</sup>"
     figure.update_layout(
         title={"text": title, "font": {"size": 15}},
         xaxis_title=x,

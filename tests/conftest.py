@@ -1,0 +1,59 @@
+"""What tests share: MNIST, the shipped network as int8, and the command line as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TEST_ALL = bool(os.environ.get("ARRAYSMITH_TEST_ALL"))
+
+
+def absent(reason: str) -> None:
+    """Skip, or fail where everything must be there (continuous integration)."""
+    if TEST_ALL:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """The real data set."""
+    from arraysmith.errors import DataUnavailableError
+    from arraysmith.learning import mnist as source
+
+    try:
+        return source.load()
+    except DataUnavailableError as error:
+        return absent(str(error))
+
+
+@pytest.fixture(scope="session")
+def run_folder(mnist, tmp_path_factory):
+    """A run folder with the shipped LeNet-5 quantized by the default scheme."""
+    import arraysmith
+
+    del mnist
+    folder = tmp_path_factory.mktemp("run")
+    arraysmith.quantize(folder, command="test")
+    return folder
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run the command line in an empty folder; returns the finished process."""
+
+    def run(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "arraysmith", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
