@@ -7,15 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-TEST_ALL = bool(os.environ.get("ARRAYSMITH_TEST_ALL"))
-
-
-def absent(reason: str) -> None:
-    """Skip, or fail where everything must be there (continuous integration)."""
-    if TEST_ALL:
-        pytest.fail(reason)
-    pytest.skip(reason)
+from support import absent
 
 
 @pytest.fixture(scope="session")

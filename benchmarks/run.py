@@ -1,0 +1,143 @@
+"""Measure what the README claims: `make bench` or `python benchmarks/run.py`.
+
+Every speed is a median of several repetitions in one process with one torch thread, in CPU seconds
+where that is meant, and beside it the ratio to its slow counterpart measured in the same run.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from arraysmith.flow.learning import SHIPPED_CHECKPOINT
+from arraysmith.formats.topology import read_topology
+from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.learning import checkpoint, mnist
+from arraysmith.learning.network import float_network
+from arraysmith.learning.training import normalised
+from arraysmith.quantization import int8
+from arraysmith.quantization.assessment import float_logits
+from arraysmith.quantization.modules import QuantNetwork, predict
+from arraysmith.quantization.quantize import quantize
+from arraysmith.quantization.scheme import Scheme
+from arraysmith.search.exhaustive import explore
+from arraysmith.search.space import DesignSpace
+from arraysmith.simulation.scalesim.closed_form import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+REPETITIONS = 5
+RESNET50 = Path(__file__).parents[1] / "examples" / "resnet50.csv"
+
+
+def median_seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Median time of a few repetitions after one that warms up."""
+    work()
+    times = []
+    for _ in range(REPETITIONS):
+        start = clock()
+        work()
+        times.append(clock() - start)
+    return statistics.median(times)
+
+
+def exploration() -> list[tuple[str, str]]:
+    """Every array from 1×1 to 1024×1024 in three dataflows for ResNet-50."""
+    workload = read_topology(RESNET50)
+    axis = tuple(range(1, 1025))
+    space = DesignSpace(rows=axis, cols=axis, dataflows=tuple(Dataflow))
+    fast = median_seconds(lambda: explore(workload, space).best, time.perf_counter)
+    array = Accelerator(rows=32, cols=32, dataflow=Dataflow.WS)
+    one = median_seconds(lambda: simulate(workload, array), time.perf_counter)
+    rate = space.size / fast
+    best = explore(workload, replace(space, max_pes=1024)).best
+    return [
+        (
+            f"exhaustive exploration, ResNet-50 ({len(workload.layers)} layers), "
+            f"{space.size:,} designs, with the best named",
+            f"{fast:.2f} s: {rate / 1e6:.1f} million designs/s, {rate * one:,.0f}× simulating "
+            "them one by one with our own closed form",
+        ),
+        (
+            "best array of at most 1,024 PEs for ResNet-50 (scalesim CALC)",
+            f"{best}, {best.total_cycles:,} cycles",
+        ),
+    ]
+
+
+def inference(images: NDArray[np.uint8]) -> list[tuple[str, str]]:
+    """Images per CPU second of the float network and of both int8 engines."""
+    loaded = checkpoint.load(SHIPPED_CHECKPOINT)
+    network = float_network(loaded.spec, loaded.parameters)
+    calibration = images[:5000]
+    scheme = Scheme()
+    quantizing = median_seconds(
+        lambda: quantize(network, calibration, normalised, scheme), time.process_time
+    )
+    quantized = quantize(network, calibration, normalised, scheme).network
+    module = QuantNetwork(quantized)
+    many, few = images[:5000], images[:500]
+    rates = {
+        "float32, torch": len(many)
+        / median_seconds(lambda: float_logits(network, many, normalised), time.process_time),
+        "int8, torch (exact float32 products)": len(many)
+        / median_seconds(lambda: predict(module, many), time.process_time),
+        "int8, NumPy reference (int64)": len(few)
+        / median_seconds(lambda: int8.run(quantized, few), time.process_time),
+    }
+    base = rates["float32, torch"]
+    rows = [
+        (f"LeNet-5 {name}", f"{rate:,.0f} images per CPU second, {rate / base:.2f}× float32")
+        for name, rate in rates.items()
+    ]
+    rows.append(
+        (
+            f"quantizing LeNet-5, {len(calibration):,} calibration images, bias correction",
+            f"{quantizing:.1f} CPU seconds",
+        )
+    )
+    return rows
+
+
+def import_time() -> list[tuple[str, str]]:
+    """A fresh interpreter with and without `import arraysmith` and what simulation needs."""
+
+    def run(code: str) -> float:
+        command = [sys.executable, "-c", code]
+        return median_seconds(
+            lambda: subprocess.run(command, check=True),  # noqa: S603 (our own command)
+            time.perf_counter,
+        )
+
+    bare = run("pass")
+    face = run("import arraysmith") - bare
+    verb = run("import arraysmith; arraysmith.explore") - bare
+    return [("`import arraysmith` / with `explore`", f"{face:.3f} s / {verb:.3f} s")]
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    torch.set_num_threads(1)
+    images = mnist.load().train_images
+    rows = [*exploration(), *inference(images), *import_time()]
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__},")
+    print("one torch thread, medians of five repetitions.\n")
+    print("| what | measured |\n|---|---|")
+    for what, measured in rows:
+        print(f"| {what} | {measured} |")
+
+
+if __name__ == "__main__":
+    main()
