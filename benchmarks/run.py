@@ -65,10 +65,14 @@ def exploration() -> list[tuple[str, str]]:
     best = explore(workload, replace(space, max_pes=1024)).best
     return [
         (
-            f"exhaustive exploration, ResNet-50 ({len(workload.layers)} layers), "
-            f"{space.size:,} designs, with the best named",
-            f"{fast:.2f} s: {rate / 1e6:.1f} million designs/s, {rate * one:,.0f}× simulating "
-            "them one by one with our own closed form",
+            (
+                f"exhaustive exploration, ResNet-50 ({len(workload.layers)} layers), "
+                f"{space.size:,} designs, with the best named"
+            ),
+            (
+                f"{fast:.2f} s: {rate / 1e6:.1f} million designs/s, {rate * one:,.0f}× simulating "
+                "them one by one with our own closed form"
+            ),
         ),
         (
             "best array of at most 1,024 PEs for ResNet-50 (scalesim CALC)",

@@ -186,8 +186,8 @@ def test_an_output_that_cannot_be_written(command, topology, tmp_path):
     finished = command("explore", "-t", topology, "--rows", "4", "--cols", "4", "-o", "taken")
     refused(
         finished,
-        "taken/designs.npz: cannot be written (File exists); choose another output folder with "
-        "-o, or free space and rights there",
+        "taken/designs.npz: cannot be written (File exists); choose another folder, or free "
+        "space and rights there",
     )
     assert (tmp_path / "taken").read_text() == "mine"
 
@@ -206,8 +206,8 @@ def test_a_full_disk_leaves_earlier_outputs_whole(command, topology, tmp_path):
     )
     assert finished.returncode == 1
     assert finished.stderr == (
-        "arraysmith: out/designs.npz: cannot be written (File too large); choose another output "
-        "folder with -o, or free space and rights there\n"
+        "arraysmith: out/designs.npz: cannot be written (File too large); choose another "
+        "folder, or free space and rights there\n"
     )
     assert (tmp_path / "out" / "designs.npz").read_bytes() == before
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]

@@ -28,7 +28,7 @@ def test_a_file_where_a_folder_is_due(tmp_path):
         write_text(tmp_path / "file" / "x.txt", "text")
     assert str(caught.value) == (
         f"{tmp_path / 'file' / 'x.txt'}: cannot be written (File exists); choose another "
-        "output folder with -o, or free space and rights there"
+        "folder, or free space and rights there"
     )
     assert (tmp_path / "file").read_text() == "in the way"
 

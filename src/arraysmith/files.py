@@ -133,6 +133,6 @@ def _umask() -> int:
 def _output_error(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or type(error).__name__
     return OutputError(
-        f"{path}: cannot be written ({reason}); choose another output folder with -o, "
+        f"{path}: cannot be written ({reason}); choose another folder, "
         "or free space and rights there"
     )

@@ -20,6 +20,7 @@ from arraysmith.cli.terminal import command_line, say, show_json, show_table
 from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
+    from arraysmith.formats.topology import Kind
     from arraysmith.hardware import Accelerator
     from arraysmith.workload import Workload
 
@@ -239,11 +240,14 @@ def report(output: Path, run: Path | None) -> None:
 
 def _workload(model: Path | None, topology: Path | None, input_type: str) -> Workload:
     from arraysmith.flow.hardware import read_workload
+    from arraysmith.formats.topology import read_topology
 
-    source = model or topology
-    if source is None or (model is not None and topology is not None):
-        raise click.UsageError("give either a MODEL or a topology with -t")
-    return read_workload(source, "gemm" if input_type == "gemm" else "conv")
+    kind: Kind = "gemm" if input_type == "gemm" else "conv"
+    if model is not None and topology is None:
+        return read_workload(model, kind)
+    if topology is not None and model is None:
+        return read_topology(topology, kind)
+    raise click.UsageError("give either a MODEL or a topology with -t")
 
 
 def _run_folder(model: Path | None) -> Path | None:
