@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from arraysmith.quantization.network import IntegerNetwork
 
 FLOAT32_EXACT, FLOAT64_EXACT = 2**24, 2**53
+FEW_POSITIONS = 32
 PREDICT_BATCH = 100  # small enough for the unfolded images to stay in a processor's cache
 
 
@@ -115,7 +116,14 @@ class QuantConv2d(_Weighted):
         windows = windows.unfold(2, self.filter, self.stride).unfold(3, self.filter, self.stride)
         batch, _, rows, cols = windows.shape[:4]
         columns = windows.permute(0, 1, 4, 5, 2, 3).reshape(batch, -1, rows * cols)
-        acc = (self._matrix @ columns + self._bias[:, None]).view(batch, -1, rows, cols)
+        # With few positions an image is too little for a product of its own: all at once instead.
+        if rows * cols < FEW_POSITIONS:
+            acc = (columns.transpose(1, 2).flatten(0, 1) @ self._matrix.T + self._bias).view(
+                batch, rows, cols, -1
+            )
+            acc = acc.permute(0, 3, 1, 2)
+        else:
+            acc = (self._matrix @ columns + self._bias[:, None]).view(batch, -1, rows, cols)
         if self.pool > 1:
             acc = _window_sum(acc.clamp(min=0) if self.relu else acc, self.pool)
         return _integers(self.requantize(acc))
