@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from arraysmith.errors import InvalidHardwareError
 
+_WHOLE = ("rows", "cols", "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib")
+
 
 class Dataflow(StrEnum):
     """Which operand stays in the PEs: the outputs, the weights (filter) or the inputs (ifmap)."""
@@ -31,11 +33,18 @@ class Accelerator:
 
     def __post_init__(self) -> None:
         """An array has PEs, a buffer has bytes."""
+        if not isinstance(self.dataflow, Dataflow):
+            raise InvalidHardwareError(
+                f"dataflow is {self.dataflow!r}; give one of Dataflow.OS, Dataflow.WS, Dataflow.IS"
+            )
+        for name in _WHOLE:
+            if not isinstance(getattr(self, name), int):
+                raise InvalidHardwareError(f"{name} is {getattr(self, name)!r}, not a whole number")
         if self.rows < 1 or self.cols < 1:
             raise InvalidHardwareError(
                 f"an array of {self.rows}×{self.cols} PEs cannot be; give at least 1×1"
             )
-        for name in ("ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"):
+        for name in _WHOLE[2:]:
             if getattr(self, name) < 1:
                 raise InvalidHardwareError(f"{name} is {getattr(self, name)}, needs at least 1")
         if self.dram_words_per_cycle is not None and not self.dram_words_per_cycle > 0:

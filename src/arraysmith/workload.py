@@ -10,6 +10,9 @@ from dataclasses import dataclass, fields
 
 from arraysmith.errors import InvalidWorkloadError
 
+MAX_DIMENSION = 2**31 - 1
+"""Of a layer, also as a matrix product; it keeps NumPy's 64-bit integers from wrapping."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
@@ -58,6 +61,7 @@ class Conv2d:
                     f"layer {self.name!r}: a filter of {filter_size} {axis} is larger than its "
                     f"ifmap of {ifmap_size}; give the padded ifmap size"
                 )
+        _ = self.gemm  # its dimensions are limited too
 
     @property
     def padded_rows(self) -> int:
@@ -120,7 +124,17 @@ def _check_dimensions(layer: Layer) -> None:
     for field in fields(layer):
         value = getattr(layer, field.name)
         least = 0 if field.name == "padding" else 1
-        if field.name != "name" and value < least:
+        if field.name == "name":
+            continue
+        if not isinstance(value, int):
+            raise InvalidWorkloadError(
+                f"layer {layer.name!r}: {field.name} is {value!r}, not a whole number"
+            )
+        if value < least:
             raise InvalidWorkloadError(
                 f"layer {layer.name!r}: {field.name} is {value}, needs at least {least}"
+            )
+        if value > MAX_DIMENSION:
+            raise InvalidWorkloadError(
+                f"layer {layer.name!r}: {field.name} is {value:,}, more than {MAX_DIMENSION:,}"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.errors import InputFileError
+from arraysmith.errors import InputFileError, InvalidWorkloadError
 from arraysmith.files import is_safe_name, write_text, writing
 from arraysmith.formats.topology import read_topology, topology_text
 from arraysmith.hardware import Accelerator, Dataflow
@@ -201,10 +201,11 @@ def output_folder(parent: Path, name: str) -> Path:
 
 def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> DesignFacts:
     """A design with what the closed form says of its memories."""
-    simulated = simulate_workload(
-        workload,
-        replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow),
-    )
+    array = replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow)
+    try:
+        simulated = simulate_workload(workload, array)
+    except InvalidWorkloadError:  # a layer of a single cycle: SCALE-Sim has no figures for it
+        simulated = None
     return DesignFacts(
         rows=design.rows,
         cols=design.cols,
@@ -212,8 +213,8 @@ def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> Desi
         pes=design.pes,
         total_cycles=design.total_cycles,
         utilization=design.utilization,
-        dram_words=simulated.dram_words,
-        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle,
+        dram_words=simulated.dram_words if simulated else None,
+        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle if simulated else None,
     )
 
 

@@ -72,7 +72,7 @@ def read_config(path: Path) -> Config:
     parser = configparser.ConfigParser(interpolation=None, strict=True)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # keys as they are written
     try:
-        parser.read_string(read_text(path))
+        parser.read_string(read_text(path), source=path.name)
     except configparser.Error as error:
         reason = str(error).replace("\n", " ")
         raise InputFileError(f"{path}: not a config file ({reason})") from error

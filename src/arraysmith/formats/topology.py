@@ -71,7 +71,7 @@ def topology_text(workload: Workload) -> str:
     """A workload as a SCALE-Sim conv topology; a Gemm becomes a 1×1 convolution of M×1 pixels."""
     rows = [_HEADERS["conv"]]
     for layer in workload.layers:
-        name = layer.name.replace(",", "_").replace("\n", "_").replace('"', "_")
+        name = _plain_name(layer.name)
         if isinstance(layer, Gemm):
             layer = Conv2d(  # noqa: PLW2901
                 name=layer.name,
@@ -88,6 +88,12 @@ def topology_text(workload: Workload) -> str:
         values = (getattr(layer, field) for field in _FIELDS["conv"])
         rows.append(", ".join([name, *map(str, values)]) + ",")
     return "\n".join(rows) + "\n"
+
+
+def _plain_name(name: str) -> str:
+    """A name that reads back as one dense layer: no separators, no mark of a depthwise one."""
+    plain = "_".join(name.splitlines()).replace(",", "_").replace('"', "_")
+    return plain.replace(DEPTHWISE_MARK, DEPTHWISE_MARK.lower())
 
 
 def _rows(lines: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arraysmith.errors import DesignSpaceError
+from arraysmith.errors import DesignSpaceError, InvalidWorkloadError
 from arraysmith.search.pareto import pareto_front
 from arraysmith.search.space import Objective
 from arraysmith.simulation.scalesim.closed_form import MODEL
@@ -112,8 +112,7 @@ class Exploration:
         rows = np.array(self.space.rows, np.int32)[row]
         cols = np.array(self.space.cols, np.int32)[col]
         cycles = self.total_cycles[allowed]
-        with np.errstate(divide="ignore"):
-            utilization = self.macs / (cycles * rows.astype(np.float64) * cols)
+        utilization = self.macs / (cycles * rows.astype(np.float64) * cols)
         return {
             "rows": rows,
             "cols": cols,
@@ -126,7 +125,8 @@ class Exploration:
         """(dataflows, rows, cols): what is made smallest; excluded designs at the largest."""
         cost = self.total_cycles
         if objective is not Objective.CYCLES:
-            if int(cost.max()) * int(self.space.pes.max()) >= _LARGEST:
+            products = np.where(self.space.allowed, cost * self.space.pes.astype(np.float64), 0)
+            if products.max() >= float(_LARGEST):
                 raise DesignSpaceError("cycles × PEs leave 64 bits; limit rows, cols or --max-pes")
             cost = cost * self.space.pes
         return np.where(self.space.allowed, cost, _LARGEST)
@@ -146,7 +146,7 @@ class Exploration:
             cols=cols,
             dataflow=self.space.dataflows[dataflow],
             total_cycles=cycles,
-            utilization=self.macs / (cycles * rows * cols) if cycles else float("inf"),
+            utilization=self.macs / (cycles * rows * cols),
         )
 
 
@@ -167,6 +167,11 @@ def explore(workload: Workload, space: DesignSpace) -> Exploration:
         ]
     )
     macs = sum(matrix.px * matrix.win * matrix.filters * n for matrix, n in matrices.items())
+    if not total.all():
+        raise InvalidWorkloadError(
+            f"workload {workload.name!r} is nothing but single products, which SCALE-Sim counts as "
+            "0 cycles on a 1×1 array; give it a larger layer"
+        )
     return Exploration(workload=workload.name, macs=macs, space=space, total_cycles=total)
 
 

@@ -15,7 +15,7 @@ MAX_SIZE = 65_536
 """The longest side of an array that is looked at."""
 MAX_DESIGNS = 100_000_000
 
-_RANGE = re.compile(r"(\d+)(?::(\d+)(?::(\d+))?)?")
+_RANGE = re.compile(r"([0-9]{1,12})(?::([0-9]{1,12})(?::([0-9]{1,12}))?)?")
 
 
 class Objective(StrEnum):
@@ -39,7 +39,7 @@ def parse_axis(text: str, name: str) -> tuple[int, ...]:
         match = _RANGE.fullmatch(part.strip())
         if match is None:
             raise DesignSpaceError(
-                f"{name} {part!r} is no range; give A:B, A:B:STEP or a list like 8,16,32"
+                f"{name} {part[:40]!r} is no range; give A:B, A:B:STEP or a list like 8,16,32"
             )
         first = int(match[1])
         last = int(match[2] or first)

@@ -19,6 +19,8 @@ from arraysmith.performance import LayerMetrics, NetworkMetrics, StreamMetrics
 from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, ceil_div, im2col
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from arraysmith.hardware import Accelerator
@@ -29,6 +31,8 @@ MODEL = "scalesim CALC"
 # A read buffer is 100 sets of words, half of them prefetched at 10 words a cycle before cycle 0.
 _SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
 WORDS_PER_KIB = 1024
+MAX_FOLDS = 10**9
+_FOLDS_AT_ONCE = 2**20
 
 
 def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
@@ -54,6 +58,11 @@ def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
 def simulate_layer(layer: Layer, accelerator: Accelerator) -> LayerMetrics:
     """One layer on one accelerator; see `simulate`."""
     folds = _Folds(im2col(layer), accelerator)
+    if folds.count > MAX_FOLDS:
+        raise InvalidWorkloadError(
+            f"layer {layer.name!r} takes {folds.count:,} folds on {accelerator}, more than "
+            f"{MAX_FOLDS:,}; use a larger array"
+        )
     total_cycles = folds.count * folds.cycles - 1  # (4): the index of the last cycle
     if total_cycles == 0:
         raise InvalidWorkloadError(
@@ -144,19 +153,26 @@ class _Folds:
         """Of one fold; a partial one costs as much as a full one. (3)."""
         return self.T + ALPHA[self.accelerator.dataflow] * self.R + self.C - 2
 
-    @cached_property
-    def _used(self) -> NDArray[np.float64]:
-        """(folds,): the share of the array that each fold occupies, in SCALE-Sim's order."""
-        rows = np.full(self.along_rows, self.R)
-        cols = np.full(self.along_cols, self.C)
-        rows[-1] = self.S_R - (self.along_rows - 1) * self.R
-        cols[-1] = self.S_C - (self.along_cols - 1) * self.C
-        return np.outer(cols, rows).ravel() / (self.R * self.C)
+    def _mean_over_folds(self, share: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> float:
+        """Mean of `share(PEs a fold occupies)` over all folds, summed from left to right.
+
+        SCALE-Sim adds fold by fold; np.sum adds pairwise and rounds otherwise, np.cumsum does not.
+        """
+        last_row = self.S_R - (self.along_rows - 1) * self.R
+        last_col = self.S_C - (self.along_cols - 1) * self.C
+        total = np.zeros(1)
+        for start in range(0, self.count, _FOLDS_AT_ONCE):
+            fold = np.arange(start, min(start + _FOLDS_AT_ONCE, self.count))
+            outer, inner = np.divmod(fold, self.along_rows)
+            rows = np.where(inner == self.along_rows - 1, last_row, self.R)
+            cols = np.where(outer == self.along_cols - 1, last_col, self.C)
+            total = np.cumsum(np.concatenate([total, share(rows * cols)]))[-1:]
+        return float(total[0] / self.count)
 
     @property
     def mapping_efficiency(self) -> float:
-        """(6). Summed from left to right: np.sum adds pairwise and rounds otherwise."""
-        return float(np.cumsum(self._used)[-1] / self.count)
+        """(6)."""
+        return self._mean_over_folds(lambda used: used / (self.R * self.C))
 
     @property
     def compute_utilization(self) -> float:
@@ -164,8 +180,7 @@ class _Folds:
         cycles = self.cycles
         if self.accelerator.dataflow is not Dataflow.OS:
             cycles += self.C - 1
-        used = self._used * (self.R * self.C) * self.T / (self.R * self.C * cycles)
-        return float(np.cumsum(used)[-1] / self.count)
+        return self._mean_over_folds(lambda used: used * self.T / (self.R * self.C * cycles))
 
     @property
     def ofmap_words(self) -> int:
