@@ -107,7 +107,7 @@ def multiplier_and_shift(real: float, bits: int = 16) -> tuple[int, int]:
             f"multiplier of {bits} bits: choose {MIN_MULTIPLIER_BITS} to {MAX_MULTIPLIER_BITS}"
         )
     if not (math.isfinite(real) and real >= 0):
-        raise InvalidNetworkError(f"a requantization factor of {real} is not a positive number")
+        raise InvalidNetworkError(f"a requantization factor of {real} is not 0 or positive")
     exponent = math.frexp(real)[1]  # 2^(exponent-1) <= real < 2^exponent
     right_shift = min(max(bits - exponent, 1), MAX_RIGHT_SHIFT)
     multiplier = math.floor(math.ldexp(real, right_shift) + 0.5)
@@ -132,11 +132,21 @@ class Requantization:
     def __post_init__(self) -> None:
         """Refuse what hardware of `bits` bits could not hold."""
         m, n = self.multiplier, self.right_shift
-        if m.shape != n.shape or m.ndim != 1:
+        if m.shape != n.shape or m.ndim != 1 or m.size == 0:
             raise InvalidNetworkError(
                 f"multipliers of shape {m.shape} do not fit shifts of shape {n.shape}"
             )
-        if m.min() < 0 or m.max() >= 1 << self.bits or n.min() < 1 or n.max() > MAX_RIGHT_SHIFT:
+        if not 1 <= self.bits <= MAX_MULTIPLIER_BITS:
+            raise InvalidNetworkError(
+                f"multipliers of {self.bits} bits: choose 1 to {MAX_MULTIPLIER_BITS}"
+            )
+        if (
+            m.size == 0
+            or m.min() < 0
+            or m.max() >= 1 << self.bits
+            or n.min() < 1
+            or n.max() > MAX_RIGHT_SHIFT
+        ):
             raise InvalidNetworkError(
                 f"multipliers {m.min()}…{m.max()} and shifts {n.min()}…{n.max()} are outside "
                 f"0…2^{self.bits}-1 and 1…{MAX_RIGHT_SHIFT}"

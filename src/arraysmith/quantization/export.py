@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from arraysmith.models import Shape
     from arraysmith.quantization.network import IntegerNetwork
 
 FORMAT = "arraysmith-weights-1"
@@ -89,9 +91,12 @@ def export(network: IntegerNetwork, folder: Path) -> Manifest:
         InvalidNetworkError: a layer's name cannot be a file's.
     """
     parts = structure(network)
-    for layer in parts.layers:
-        if not is_safe_name(layer.name):
-            raise InvalidNetworkError(f"layer name {layer.name!r} cannot be a file name")
+    identifiers = [_identifier(layer.name) for layer in parts.layers]
+    if len(set(identifiers)) < len(identifiers):
+        raise InvalidNetworkError(
+            f"layer names {', '.join(layer.name for layer in parts.layers)} become the same C "
+            "names; rename those that differ in punctuation only"
+        )
     if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
         raise OutputError(
             f"{folder}: holds other files and no {MANIFEST}; an export replaces its folder as a "
@@ -134,6 +139,7 @@ def read_export(folder: Path) -> IntegerNetwork:
         InputFileError: a file is missing, altered, truncated or does not fit; it is named.
     """
     manifest = _read_manifest(folder / MANIFEST)
+    listed = {file.name for file in manifest.files}
     for file in manifest.files:
         path = folder / file.name
         if not is_safe_name(file.name):
@@ -143,6 +149,12 @@ def read_export(folder: Path) -> IntegerNetwork:
                 f"{path}: altered or truncated since its export (SHA-256 differs from the "
                 "manifest); export it again"
             )
+    for layer in manifest.network.layers:
+        if not is_safe_name(layer.name):
+            raise InputFileError(f"{folder / MANIFEST}: refused layer name {layer.name!r}")
+    missing = sorted(_read_files(manifest.network) - listed)
+    if missing:
+        raise InputFileError(f"{folder / MANIFEST}: does not list {missing[0]}; export it again")
     numbers: dict[str, NDArray[Any]] = {}
     table = folder / "input_table.txt"
     numbers["input_table"] = parse_decimals(table, read_text(table), (256,))
@@ -150,7 +162,7 @@ def read_export(folder: Path) -> IntegerNetwork:
         numbers |= _read_layer(folder, layer)
     try:
         return assemble(manifest.network, numbers)
-    except InvalidNetworkError as error:
+    except (InvalidNetworkError, ValueError, OverflowError) as error:
         raise InputFileError(f"{folder}: {error}") from error
 
 
@@ -169,14 +181,14 @@ def c_header(network: IntegerNetwork) -> str:
         c_array("input_table", network.input_table, _c_type(network.input_table, 8)),
     ]
     numbers = arrays(network)
-    for layer in structure(network).layers:
+    parts = structure(network)
+    for layer, (before, after) in zip(parts.layers, pairwise(network.shapes), strict=True):
         prefix = _identifier(layer.name)
         lines.append(f"/* {layer.name}: {layer.kind} */")
         lines += [
-            f"#define {prefix.upper()}_{key.upper()} {getattr(layer, key)}"
-            for key in ("stride", "padding", "pool", "window")
+            f"#define {prefix.upper()}_{key} ({value})"
+            for key, value in _c_constants(layer, before, after).items()
         ]
-        lines.append(f"#define {prefix.upper()}_RELU {int(layer.relu)}")
         for key in number_shapes(layer):
             array = numbers[f"{layer.name}.{key}"]
             if array.ndim == 0 and array.dtype.kind == "i":
@@ -186,10 +198,17 @@ def c_header(network: IntegerNetwork) -> str:
     return "\n".join([*lines, f"#endif /* {guard} */", ""])
 
 
+def _read_files(network: NetworkStructure) -> set[str]:
+    """The files that hold a network's numbers."""
+    files = {"input_table.txt"}
+    for layer in network.layers:
+        files.add(f"{layer.name}_scale_zero.txt")
+        files |= {f"{layer.name}.{key}.txt" for key in number_shapes(layer) if key in _TENSORS}
+    return files
+
+
 def _read_layer(folder: Path, layer: LayerStructure) -> dict[str, NDArray[Any]]:
     shapes = number_shapes(layer)
-    if not is_safe_name(layer.name):
-        raise InputFileError(f"{folder / MANIFEST}: refused layer name {layer.name!r}")
     path = folder / f"{layer.name}_scale_zero.txt"
     scalars = parse_key_values(path, read_text(path))
     found: dict[str, NDArray[Any]] = {}
@@ -227,8 +246,32 @@ def _encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
+def _c_constants(layer: LayerStructure, before: Shape, after: Shape) -> dict[str, int]:
+    """What C needs to know of a layer besides its numbers."""
+    found = {
+        "STRIDE": layer.stride,
+        "PADDING": layer.padding,
+        "POOL": layer.pool,
+        "WINDOW": layer.window,
+        "RELU": int(layer.relu),
+        "MULTIPLIERS": layer.multipliers,
+        "INPUT_QMIN": -128 if layer.input_signed else 0,
+        "INPUT_QMAX": 127 if layer.input_signed else 255,
+    }
+    if layer.output_signed is not None:
+        found["OUTPUT_QMIN"] = -128 if layer.output_signed else 0
+        found["OUTPUT_QMAX"] = 127 if layer.output_signed else 255
+    for side, shape in (("INPUT", before), ("OUTPUT", after)):
+        names = ("CHANNELS", "ROWS", "COLS") if len(shape) == 3 else ("FEATURES",)
+        found |= {f"{side}_{name}": size for name, size in zip(names, shape, strict=True)}
+    if layer.kind == "conv2d":
+        found["FILTER"] = layer.weight_shape[2]
+    return found
+
+
 def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+    plain = re.sub(r"\W", "_", name)
+    return f"layer_{plain}" if plain[0].isdigit() or plain == "input" else plain
 
 
 def _c_type(array: NDArray[Any], bits: int) -> str:

@@ -179,14 +179,13 @@ class QuantNetwork(nn.Module):
     input_table: torch.Tensor
 
     def __init__(self, network: IntegerNetwork) -> None:
-        """One module a layer, named as the layer."""
+        """One module a layer, in order."""
         super().__init__()
         self.network = network
         first = network.layers[0].input
         dtype = torch.int8 if first.qmin < 0 else torch.uint8
         self.register_buffer("input_table", torch.from_numpy(network.input_table).to(dtype))
-        for layer in network.layers:
-            self.add_module(layer.name, quantized_module(layer))
+        self.layers = nn.ModuleList(quantized_module(layer) for layer in network.layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pixels to logits."""
@@ -197,8 +196,8 @@ class QuantNetwork(nn.Module):
     def trace(self, images: torch.Tensor) -> Iterator[tuple[IntegerLayer, torch.Tensor]]:
         """Every layer with its output, in order."""
         x = self.input_table[images.long()].view(len(images), *self.network.input_shape)
-        for layer in self.network.layers:
-            x = self.get_submodule(layer.name)(x)
+        for layer, module in zip(self.network.layers, self.layers, strict=True):
+            x = module(x)
             yield layer, x
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.files import is_safe_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,10 @@ class WeightedLayer:
             )
         if (self.output is None) != (self.requantization is None):
             raise InvalidNetworkError(f"layer {self.name!r}: an output needs a requantization")
+        if self.output is None and (self.relu or self.pooled > 1):
+            raise InvalidNetworkError(
+                f"layer {self.name!r}: logits are the bare accumulator, without ReLU or pool"
+            )
         if self.requantization and self.requantization.multiplier.shape not in ((out,), (1,)):
             raise InvalidNetworkError(
                 f"layer {self.name!r}: {len(self.requantization.multiplier)} multipliers for "
@@ -267,6 +272,17 @@ class IntegerNetwork:
 
     def __post_init__(self) -> None:
         """Shapes chain, and every layer reads the scale that the one before wrote."""
+        names = [layer.name for layer in self.layers]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled or not names:
+            raise InvalidNetworkError(
+                f"network {self.name!r} needs layers of different names, got {doubled or 'none'}"
+            )
+        for name in (self.name, *names):
+            if not is_safe_name(name):
+                raise InvalidNetworkError(
+                    f"name {name!r}: use letters, digits, dashes, dots and underscores"
+                )
         first = self.layers[0].input
         if self.input_table.shape != (256,) or not (
             first.qmin <= self.input_table.min() <= self.input_table.max() <= first.qmax

@@ -160,13 +160,18 @@ class _Chain:
         """A convolution or linear layer with what it takes in: ReLU, then the average pool."""
         last: LayerSpec = layer
         relu = bool(rest) and isinstance(rest[0], Activation) and rest[0].kind == "relu"
+        if relu and len(rest) == 1:
+            raise InvalidNetworkError(
+                f"network {self.spec.name!r} ends in {rest[0].name!r}; "
+                "end it in the layer that gives the logits"
+            )
         if relu:
             last = rest.pop(0)
         pool = 1
         if (
             self.scheme.fuse_pool
             and isinstance(layer, Convolution)
-            and rest
+            and len(rest) > 1
             and isinstance(rest[0], AveragePool)
         ):
             pool, last = rest[0].window, rest.pop(0)

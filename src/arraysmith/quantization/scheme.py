@@ -19,7 +19,7 @@ class Calibration(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """Linear asymmetric int8; the defaults measured best on training agreement."""
+    """Linear asymmetric int8; why these defaults is in `docs/quantization.md`."""
 
     name: str = "default"
     per_channel: bool = True

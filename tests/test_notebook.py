@@ -1,0 +1,92 @@
+"""The notebook of the documentation runs, and what it shows is what it gives."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "scale_shift.ipynb"
+TIMEOUT_S = 300
+
+
+def read():
+    """The notebook as it is stored."""
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def code_cells(notebook):
+    """Its cells of code, in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def printed(cell):
+    """All text that a cell shows; streams may come in pieces, and a figure is its size alone."""
+    text = [
+        output.get("text") or output.get("data", {}).get("text/plain") for output in cell.outputs
+    ]
+    return "".join(piece for piece in text if piece)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The notebook run again from the top, in a fresh kernel and an empty folder."""
+    notebook = copy.deepcopy(read())
+    for cell in code_cells(notebook):
+        cell.outputs = []
+    with pytest.MonkeyPatch.context() as patch:
+        # No settings of the user's own, no history file.
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        patch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path_factory.mktemp("jupyter")))
+        patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        client = nbclient.NotebookClient(
+            notebook,
+            timeout=TIMEOUT_S,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}},
+        )
+        client.execute()
+    return notebook
+
+
+def test_notebook_runs_without_errors(executed):
+    """Every cell runs, in order, and none prints a warning."""
+    for cell in code_cells(executed):
+        for output in cell.outputs:
+            assert output.output_type in {"stream", "display_data", "execute_result"}
+            assert output.get("name") != "stderr", output.text
+
+
+def test_stored_text_is_what_the_notebook_gives(executed):
+    """All numbers shown are those of the code as it is: the notebook cannot go stale."""
+    pairs = zip(code_cells(read()), code_cells(executed), strict=True)
+    for stored, new in pairs:
+        assert printed(stored) == printed(new), stored.source
+    text = "".join(printed(cell) for cell in code_cells(executed))
+    assert "the library: (53771, 29)" in text
+    assert "wrong integers" in text
+
+
+def test_notebook_is_stored_executed_and_clean():
+    """Figures are stored and small; nothing tells whose machine made them."""
+    notebook = read()
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    figures = [
+        output.data["image/png"]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(figures) == 2
+    assert max(map(len, figures)) < 100_000
+    shown = [cell.source for cell in notebook.cells] + [
+        printed(cell) for cell in code_cells(notebook)
+    ]
+    text = "\n".join([*shown, str(notebook.metadata)])
+    for trace in ("/home/", "/root/", "/tmp/", "/Users/", "site-packages"):  # noqa: S108
+        assert trace not in text
