@@ -19,6 +19,22 @@ class Dataflow(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBandwidths:
+    """What SCALE-Sim's USER mode gives each stream: a DRAM channel of its own (Q6)."""
+
+    ifmap_words_per_cycle: int
+    filter_words_per_cycle: int
+    ofmap_words_per_cycle: int
+
+    def __post_init__(self) -> None:
+        """A channel moves something."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InvalidHardwareError(f"{name} is {value!r}, needs a whole number of at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
     """A systolic array of `rows` × `cols` PEs and its memories; a word is one byte."""
 

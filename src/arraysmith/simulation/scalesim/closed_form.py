@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MODEL = "scalesim CALC"
 
 # A read buffer is 100 sets of words, half of them prefetched at 10 words a cycle before cycle 0.
-_SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
+SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
 WORDS_PER_KIB = 1024
 MAX_FOLDS = 10**9
 _FOLDS_AT_ONCE = 2**20
@@ -272,9 +272,14 @@ class _Folds:
 
 def _read_from_dram(words: int, buffer_kib: int) -> tuple[int | None, int | None, int | None]:
     """DRAM start, stop and words of a read stream that fits its buffer. (12)."""
-    set_words = buffer_kib * WORDS_PER_KIB // _SETS
+    set_words = buffer_kib * WORDS_PER_KIB // SETS
     if words >= _ACTIVE_SETS * set_words:
         return None, None, None
+    return prefetched(words, set_words)
+
+
+def prefetched(words: int, set_words: int) -> tuple[int, int, int]:
+    """DRAM start, stop and words of a read stream that is fetched whole before cycle 0."""
     sets = ceil_div(words, set_words)
     return -ceil_div(sets * set_words, _FIRST_FILL_WORDS_PER_CYCLE), -1, words
 
