@@ -31,7 +31,9 @@ class StreamBandwidths:
         for name in self.__slots__:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise InvalidHardwareError(f"{name} is {value!r}, needs a whole number of at least 1")
+                raise InvalidHardwareError(
+                    f"{name} is {value!r}, needs a whole number of at least 1"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from arraysmith.files import is_safe_name, write_text, writing
 from arraysmith.formats.topology import read_topology, topology_text
 from arraysmith.hardware import Accelerator, Dataflow
 from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
+from arraysmith.progress import silent
 from arraysmith.search.exhaustive import Design, Exploration
 from arraysmith.search.exhaustive import explore as explore_space
 from arraysmith.search.space import Objective
@@ -25,7 +26,10 @@ from arraysmith.store import RunFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from arraysmith.formats.config import Config
     from arraysmith.formats.topology import Kind
+    from arraysmith.hardware import StreamBandwidths
+    from arraysmith.progress import Progress
     from arraysmith.search.space import DesignSpace
     from arraysmith.workload import Workload
 
@@ -76,9 +80,11 @@ def simulate(
     accelerators: tuple[Accelerator, ...],
     output: Path | None = None,
     *,
+    bandwidths: StreamBandwidths | None = None,
     command: str = "arraysmith.simulate()",
+    progress: Progress = silent,
 ) -> tuple[NetworkMetrics, ...]:
-    """Simulate a workload on one accelerator or several, under SCALE-Sim's CALC mode.
+    """Simulate a workload on one accelerator or several, as SCALE-Sim 3.0.0 does.
 
     Args:
         workload: the layers.
@@ -86,9 +92,17 @@ def simulate(
         output: a run folder to write into, if any: simulation.csv with SCALE-Sim's columns,
             workload.csv (the layers as a SCALE-Sim topology), figs/scale_sim_result.png and the
             simulation section of metrics.json.
+        bandwidths: of SCALE-Sim's USER mode; None is CALC mode, which never stalls.
         command: what to record as the origin.
+        progress: shows the layers that have to be walked cycle by cycle.
     """
-    results = tuple(simulate_workload(workload, accelerator) for accelerator in accelerators)
+    # Compiled code, and the library that compiles it, only where it is needed.
+    from arraysmith.simulation.scalesim.model import simulate as simulate_exactly
+
+    results = tuple(
+        simulate_exactly(workload, accelerator, bandwidths, progress=progress)
+        for accelerator in accelerators
+    )
     if output is not None:
         from arraysmith.reporting import png
 
@@ -98,6 +112,32 @@ def simulate(
         png.simulation(run.figure("scale_sim_result"), results)
         run.record("simulation", results, command)
     return results
+
+
+def simulate_like_scalesim(
+    workload: Workload,
+    config: Config,
+    parent: Path,
+    *,
+    progress: Progress = silent,
+) -> NetworkMetrics:
+    """Do what `python -m scalesim.scale` does: write its reports under `parent`/<run_name>/.
+
+    Args:
+        workload: the layers of the topology.
+        config: what the config file says.
+        parent: the folder above the run's.
+        progress: shows the layers that have to be walked cycle by cycle.
+    """
+    from arraysmith.simulation.scalesim.reports import report_texts
+
+    folder = output_folder(parent, config.run_name)
+    (result,) = simulate(
+        workload, (config.accelerator,), bandwidths=config.bandwidths, progress=progress
+    )
+    for name, text in report_texts(result).items():
+        write_text(folder / name, text)
+    return result
 
 
 def simulation_csv(results: tuple[NetworkMetrics, ...]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError, InvalidHardwareError
 from arraysmith.files import read_text
-from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.hardware import Accelerator, Dataflow, StreamBandwidths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,10 +60,14 @@ class Config:
 
     run_name: str
     accelerator: Accelerator
+    bandwidths: StreamBandwidths | None
+    """Of USER mode; None is CALC mode."""
+    offsets: tuple[int, int, int]
+    """Where ifmap, filter and ofmap begin in the addresses of traces."""
 
 
 def read_config(path: Path) -> Config:
-    """Read a SCALE-Sim config of a CALC run.
+    """Read a SCALE-Sim config.
 
     Raises:
         InputFileError: unreadable, a missing, unknown or impossible entry, or a feature that the
@@ -84,10 +88,9 @@ def read_config(path: Path) -> Config:
                 "set it to False"
             )
     mode = _text(path, parser, "run_presets", "InterfaceBandwidth")
-    if mode != "CALC":
+    if mode not in ("CALC", "USER"):
         raise InputFileError(
-            f"{path}: [run_presets] InterfaceBandwidth is {mode!r}; this version has the closed "
-            "forms of CALC, set it to CALC"
+            f"{path}: [run_presets] InterfaceBandwidth is {mode!r}; give CALC or USER"
         )
     presets = "architecture_presets"
     dataflow = _text(path, parser, presets, "Dataflow")
@@ -102,10 +105,47 @@ def read_config(path: Path) -> Config:
             filter_buffer_kib=_integer(path, parser, presets, "FilterSramSzkB"),
             ofmap_buffer_kib=_integer(path, parser, presets, "OfmapSramSzkB"),
         )
+        bandwidths = _bandwidths(path, parser) if mode == "USER" else None
     except InvalidHardwareError as error:
         raise InputFileError(f"{path}: {error}") from error
+    ifmap, filter_, ofmap = (
+        _integer(path, parser, presets, f"{operand}Offset", "0")
+        for operand in ("Ifmap", "Filter", "Ofmap")
+    )
     name = parser.get("general", "run_name", fallback=path.stem).strip().strip("\"'")
-    return Config(run_name=name, accelerator=accelerator)
+    return Config(
+        run_name=name,
+        accelerator=accelerator,
+        bandwidths=bandwidths,
+        offsets=(ifmap, filter_, ofmap),
+    )
+
+
+def _bandwidths(path: Path, parser: configparser.ConfigParser) -> StreamBandwidths:
+    """USER mode's three channels. Of a list of bandwidths SCALE-Sim uses the first (Q6)."""
+    presets = "architecture_presets"
+    first = _text(path, parser, presets, "Bandwidth").split(",")[0].strip()
+    try:
+        ofmap = int(first)
+    except ValueError as error:
+        raise InputFileError(
+            f"{path}: [{presets}] Bandwidth is {first!r}, not a whole number"
+        ) from error
+    rates = []
+    for operand in ("Ifmap", "Filter"):
+        rate = _integer(path, parser, "layout", f"{operand}SRAMBankBandwidth")
+        banks = _integer(path, parser, "layout", f"{operand}SRAMBankNum", "1")
+        if banks < 1 or rate % banks:
+            raise InputFileError(
+                f"{path}: [layout] {operand}SRAMBankBandwidth {rate} is not a multiple of "
+                f"{operand}SRAMBankNum {banks}"
+            )
+        rates.append(rate)
+    return StreamBandwidths(
+        ifmap_words_per_cycle=rates[0],
+        filter_words_per_cycle=rates[1],
+        ofmap_words_per_cycle=ofmap,
+    )
 
 
 def _check_names(path: Path, parser: configparser.ConfigParser) -> None:
@@ -131,7 +171,11 @@ def _text(path: Path, parser: configparser.ConfigParser, section: str, key: str)
         raise InputFileError(f"{path}: {key} is missing in [{section}]") from error
 
 
-def _integer(path: Path, parser: configparser.ConfigParser, section: str, key: str) -> int:
+def _integer(
+    path: Path, parser: configparser.ConfigParser, section: str, key: str, default: str = ""
+) -> int:
+    if default and not parser.has_option(section, key):
+        return int(default)
     text = _text(path, parser, section, key)
     try:
         return int(text)

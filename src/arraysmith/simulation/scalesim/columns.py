@@ -29,7 +29,7 @@ def columns(layer: LayerMetrics) -> dict[str, Value]:
     """All 30 columns of one layer, in the order of the three reports."""
     with_prefetch = layer.total_cycles_with_prefetch
     values: list[Value] = [
-        None if with_prefetch is None else float(with_prefetch),
+        with_prefetch,
         layer.total_cycles,
         layer.stall_cycles,
         layer.macs * 100 / (layer.total_cycles * layer.pes),
@@ -72,11 +72,17 @@ def network_facts(found: NetworkMetrics) -> dict[str, object]:
 def _accesses(place: str, name: str, stream: StreamMetrics) -> dict[str, Value]:
     kind = "Writes" if name == "OFMAP" else "Reads"
     prefix = f"{place} {name}"
-    if place == "SRAM":
-        start, stop, words = stream.sram_start_cycle, stream.sram_stop_cycle, stream.sram_words
-        found: tuple[Value, Value, Value] = (start, stop, words)
-    else:
-        found = (stream.dram_start_cycle, stream.dram_stop_cycle, stream.dram_words)
+    start: int | None = stream.sram_start_cycle
+    stop: int | None = stream.sram_stop_cycle
+    words: int | None = stream.sram_words
+    if place == "DRAM":
+        start, stop, words = stream.dram_start_cycle, stream.dram_stop_cycle, stream.dram_words
+    # SCALE-Sim prints these cycles as floats (Q17).
+    found: tuple[Value, Value, Value] = (
+        None if start is None else float(start),
+        None if stop is None else float(stop),
+        words,
+    )
     return dict(
         zip(
             (f"{prefix} Start Cycle", f"{prefix} Stop Cycle", f"{prefix} {kind}"),

@@ -33,12 +33,10 @@ NEVER = -(1 << 60)
 
 
 @njit(cache=True, nogil=True)
-def hit_calc(state, stamp, address, set_words, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def miss_calc(state, stamp, address, set_words, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """CALC: count a word that is not in the window; issue half a buffer when its sets are full."""
     if state[ASKED] < 0:
         state[ASKED] = cycle
-    if stamp[address] >= state[WINDOW]:
-        return FINE
     stamp[address] = state[SETS]
     state[IN_SET] += 1
     if state[IN_SET] < set_words:
@@ -142,6 +140,13 @@ def close_row(state, partial_row, partial_words):  # type: ignore[no-untyped-def
 def write(state, partial_row, partial_words, sizes, requests, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """Take the words of one line; returns the cycle in which the last of them is in."""
     capacity, half, half_rows, row_words = sizes
+    free = state[FREE] - requests
+    if free > 0 if cycle < state[BUSY] else free >= capacity - half:  # nothing happens but filling
+        filled = state[OPEN] + requests
+        state[CLOSED] += filled // row_words
+        state[OPEN] = filled % row_words
+        state[FREE] = free
+        return cycle
     for _ in range(requests):
         state[OPEN] += 1
         state[FREE] -= 1
@@ -158,75 +163,106 @@ def write(state, partial_row, partial_words, sizes, requests, cycle):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def walk(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0917
-    clock, ifmap, filter_, ofmap, partial_row, partial_words,  # noqa: ANN001
-    array, user, ifmap_at, filter_at, write_sizes, until,  # noqa: ANN001
-):  # fmt: skip
+def ask(state, buffer, layout, lanes, a, b, user, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, C901, PLR0917
+    """Serve one line of a read stream; returns how late its answer is, and what went wrong.
+
+    Args:
+        state: of the buffer.
+        buffer: stamps, lines of the addresses, sizes, words of a set, and how the list lies.
+        layout: whether this is the ifmap, words of a filter, and the ifmap's addresses.
+        lanes: lo, hi, p0, dp, q0, dq of the line.
+        a, b: the fold, along rows and columns.
+        user: USER mode, else CALC.
+        cycle: of the line.
+    """
+    stamp, first_line, lines, sizes, set_words, own_line, along_rows, depth, width, by_word = buffer
+    is_ifmap, win, pixel_at, word_at, outside, rows, cols, overhangs = layout
+    lo, hi, p0, dp, q0, dq = lanes
+    late, asked, trouble = 1, False, FINE
+    epoch, window, position = state[EPOCH], state[WINDOW], state[POSITION]
+    first = (a if along_rows else b) * depth
+    for lane in range(lo, hi):
+        item, word = p0 + dp * lane, q0 + dq * lane
+        if is_ifmap:
+            if overhangs and (
+                outside[0, item] + outside[2, word] >= rows
+                or outside[1, item] + outside[3, word] >= cols
+            ):
+                continue
+            address = pixel_at[item] + word_at[word]
+        else:
+            address = item * win + word
+        asked = True
+        if user:
+            # Mostly the line in which the element itself lies is there; another may hold the word.
+            ahead = own_line[(first + (item if by_word else word)) * width + lane] - position
+            if ahead < 0:
+                ahead += sizes[0]
+            if ahead >= sizes[1] and stamp[address] != epoch:
+                late = refill_until_held(state, address, first_line, lines, sizes, cycle, late)
+                if late == NEVER:
+                    return 1, ENDLESS
+                epoch, position = state[EPOCH], state[POSITION]
+                stamp[address] = epoch
+        elif stamp[address] < window:
+            trouble = max(trouble, miss_calc(state, stamp, address, set_words, cycle))
+            window = state[WINDOW]
+    if asked:
+        if state[SEEN_FIRST] == NEVER:
+            state[SEEN_FIRST] = cycle + late
+        state[SEEN_LAST] = cycle + late
+    return late, trouble
+
+
+@njit(cache=True, nogil=True)
+def walk(clock, states, buffers, layouts, ring, array, user, write_sizes, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """Serve lines until line `until`; all state is in the arrays that come in.
 
     Args:
         clock: LINE, STALL, TOTAL, TROUBLE.
-        ifmap, filter_, ofmap: the buffers' states.
-        partial_row, partial_words: a ring for partial rows of the write buffer.
+        states: of ifmap, filter and ofmap buffer.
+        buffers, layouts: of ifmap and filter; see `ask`.
+        ring: rows and words of the write buffer's partial rows.
         array: dataflow, R, C, S_R, S_C, T, cycles of a fold, folds along the rows.
         user: USER mode, else CALC.
-        ifmap_at, filter_at: addresses, stamps and sizes of the read buffers; see `walker`.
         write_sizes: capacity, half, rows of a half and words of a row.
         until: the line to stop before.
     """
     dataflow, R, C, S_R, S_C, T, fold_cycles, along_rows = array
-    pixel_at, word_at, outside, rows, cols, overhangs, ifmap_read = ifmap_at
-    win, filter_read = filter_at
-    while clock[LINE] < until:
-        fold, t = divmod(clock[LINE], fold_cycles)
-        b, a = divmod(fold, along_rows)
-        cycle = clock[LINE] + clock[STALL]
-        stall = 0
-        for stream in (IFMAP, FILTER):
-            state = ifmap if stream == IFMAP else filter_
-            stamp, first_line, lines, sizes, set_words = (
-                ifmap_read if stream == IFMAP else filter_read
-            )
-            lo, hi, p0, dp, q0, dq = line(dataflow, stream, t, a, b, R, C, S_R, S_C, T)
-            late, asked = 1, False
-            for lane in range(lo, hi):
-                item, word = p0 + dp * lane, q0 + dq * lane
-                if stream == FILTER:
-                    address = item * win + word
-                elif overhangs and (
-                    outside[0, item] + outside[2, word] >= rows
-                    or outside[1, item] + outside[3, word] >= cols
-                ):
-                    continue
-                else:
-                    address = pixel_at[item] + word_at[word]
-                asked = True
-                if not user:
-                    clock[TROUBLE] = max(
-                        clock[TROUBLE], hit_calc(state, stamp, address, set_words, cycle)
-                    )
-                elif stamp[address] != state[EPOCH]:
-                    late = refill_until_held(state, address, first_line, lines, sizes, cycle, late)
-                    if late == NEVER:
-                        clock[TROUBLE] = ENDLESS
-                        return
-                    stamp[address] = state[EPOCH]
-            if asked:
-                if state[SEEN_FIRST] == NEVER:
-                    state[SEEN_FIRST] = cycle + late
-                state[SEEN_LAST] = cycle + late
-            stall = max(stall, late - 1)
+    ifmap, filter_, ofmap = states
+    ifmap_buffer, filter_buffer = buffers
+    ifmap_layout, filter_layout = layouts
+    partial_row, partial_words = ring
+    at, stalled = clock[LINE], clock[STALL]
+    fold = at // fold_cycles
+    t = at - fold * fold_cycles
+    b = fold // along_rows
+    a = fold - b * along_rows
+    while at < until:
+        cycle = at + stalled
+        lanes = line(dataflow, IFMAP, t, a, b, R, C, S_R, S_C, T)
+        late, trouble = ask(ifmap, ifmap_buffer, ifmap_layout, lanes, a, b, user, cycle)
+        lanes = line(dataflow, FILTER, t, a, b, R, C, S_R, S_C, T)
+        later, more = ask(filter_, filter_buffer, filter_layout, lanes, a, b, user, cycle)
+        clock[TROUBLE] = max(trouble, more)
+        if clock[TROUBLE] != FINE:
+            return
         lo, hi, _, _, _, _ = line(dataflow, OFMAP, t, a, b, R, C, S_R, S_C, T)
-        clock[TOTAL] = cycle
+        written = cycle
         if hi > lo:
-            clock[TOTAL] = write(
-                ofmap, partial_row, partial_words, write_sizes, hi - lo, cycle
-            )
+            written = write(ofmap, partial_row, partial_words, write_sizes, hi - lo, cycle)
             if ofmap[OUT_FIRST] == NEVER:
-                ofmap[OUT_FIRST] = clock[TOTAL]
-            ofmap[OUT_LAST] = clock[TOTAL]
-        clock[STALL] += max(stall, clock[TOTAL] - cycle)
-        clock[LINE] += 1
+                ofmap[OUT_FIRST] = written
+            ofmap[OUT_LAST] = written
+        clock[TOTAL] = written
+        stalled += max(0, late - 1, later - 1, written - cycle)
+        at += 1
+        t += 1
+        if t == fold_cycles:
+            t, a = 0, a + 1
+            if a == along_rows:
+                a, b = 0, b + 1
+        clock[LINE], clock[STALL] = at, stalled
 
 
 @njit(cache=True, nogil=True)

@@ -90,6 +90,11 @@ class _Walk:
                 accelerator.ofmap_buffer_kib,
             )
         )
+        where = self.where
+        geometry = (where.pixel_at, where.word_at, where.outside, where.rows, where.cols)
+        self.layouts = tuple(
+            (is_ifmap, where.win, *geometry, where.overhangs) for is_ifmap in (True, False)
+        )
         self.prefetches: tuple[Prefetch, Prefetch] | None = None
         row_words = C
         if bandwidths is not None:
@@ -107,30 +112,33 @@ class _Walk:
         clock = np.zeros(4, np.int64)
         reads = (memory.read_state(), memory.read_state())
         ofmap = memory.write_state(self.capacities[2])
-        ring = np.zeros((2, PARTIAL_ROWS), np.int64)
+        ring = (np.zeros(PARTIAL_ROWS, np.int64), np.zeros(PARTIAL_ROWS, np.int64))
         if self.prefetches:
             for state, found in zip(reads, self.prefetches, strict=True):
                 state[memory.FETCHED] = found.first_requests * found.words_per_cycle
-        ifmap_read, filter_read = self._read_buffers()
-        where = self.where
-        ifmap_at = (
-            where.pixel_at, where.word_at, where.outside, where.rows, where.cols, where.overhangs,
-            ifmap_read,
-        )  # fmt: skip
+        buffers = self._read_buffers()
+        states = (*reads, ofmap)
         with progress(self.layer.name, self.lines) as advance:
             while clock[memory.LINE] < self.lines and clock[memory.TROUBLE] == memory.FINE:
                 before = int(clock[memory.LINE])
+                until = min(before + LINES_A_CALL, self.lines)
                 memory.walk(
-                    clock, *reads, ofmap, *ring, self.array, self.user, ifmap_at,
-                    (where.win, filter_read), self.write_sizes,
-                    min(before + LINES_A_CALL, self.lines),
-                )  # fmt: skip
+                    clock,
+                    states,
+                    buffers,
+                    self.layouts,
+                    ring,
+                    self.array,
+                    self.user,
+                    self.write_sizes,
+                    until,
+                )
                 advance(int(clock[memory.LINE]) - before)
         self._check(int(clock[memory.TROUBLE]))
         memory.flush(clock, ofmap, *ring, self.write_sizes)
         return self._merge(closed, clock, reads, ofmap)
 
-    def _read_buffers(self) -> list[tuple[object, ...]]:
+    def _read_buffers(self) -> tuple[tuple[object, ...], ...]:
         """For each read buffer: stamps, lines of its addresses, sizes, words of a set."""
         found: list[tuple[object, ...]] = []
         for stream, words in enumerate((self.where.ifmap_words, self.where.filter_words)):
@@ -138,12 +146,26 @@ class _Walk:
             set_words = self.capacities[stream] // closed_form.SETS
             if self.prefetches is None:
                 none = (np.zeros(1, np.int64), np.zeros(1, np.int32), (0, 0, 0, 0, 0))
-                found.append((stamp, *none, set_words))
+                found.append((stamp, *none, set_words, np.zeros(1, np.int32), True, 0, 0, True))
                 continue
             own = self.prefetches[stream]
             sizes = (own.count, own.active, own.step, own.requests, own.words_per_cycle)
-            found.append((stamp, own.first_line, own.lines, sizes, set_words))
-        return found
+            lies = own.blocks
+            found.append(
+                (
+                    stamp,
+                    own.first_line,
+                    own.lines,
+                    sizes,
+                    set_words,
+                    own.own_line,
+                    lies.along_rows,
+                    lies.depth,
+                    lies.lanes,
+                    lies.lane_is_word,
+                )
+            )
+        return tuple(found)
 
     def _check(self, trouble: int) -> None:
         name = self.layer.name
@@ -225,10 +247,16 @@ def _prefetches(
     R, C = accelerator.rows, accelerator.cols
     rows, cols = ceil_div(S_R, R), ceil_div(S_C, C)
     streaming = Blocks(
-        blocks=rows, depth=T, lanes=R, size=S_R, lane_is_word=True, diagonal=True
+        blocks=rows, depth=T, lanes=R, size=S_R, along_rows=True, lane_is_word=True, diagonal=True
     )
     staying = Blocks(
-        blocks=cols, depth=S_R, lanes=C, size=S_C, lane_is_word=False, diagonal=False
+        blocks=cols,
+        depth=S_R,
+        lanes=C,
+        size=S_C,
+        along_rows=False,
+        lane_is_word=False,
+        diagonal=False,
     )
     match accelerator.dataflow:
         case Dataflow.OS:
@@ -241,9 +269,7 @@ def _prefetches(
         case Dataflow.IS:
             blocks = (staying, streaming)
     ifmap, filter_ = (
-        prefetch(
-            found, where, is_ifmap=stream == 0, buffer_words=capacity, words_per_cycle=rate
-        )
+        prefetch(found, where, is_ifmap=stream == 0, buffer_words=capacity, words_per_cycle=rate)
         for stream, (found, capacity, rate) in enumerate(
             zip(blocks, capacities, rates, strict=True)
         )

@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 LINES_A_BUFFER = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """How an operand lies in the list: `blocks` blocks of `lanes` lanes × `depth` rows."""
+
+    blocks: int
+    depth: int
+    lanes: int
+    size: int
+    """Elements along the lanes, over all blocks; lanes beyond are empty."""
+    along_rows: bool
+    """Whether the blocks are the folds along the rows (else along the columns)."""
+    lane_is_word: bool
+    """Whether a lane is a word of the window (else a pixel or a filter)."""
+    diagonal: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefetch:
     """The prefetch list of one stream, and the sizes of its buffer in lines of it."""
@@ -31,6 +47,9 @@ class Prefetch:
     """(words + 1,): where the lines of an address begin in `lines`."""
     lines: NDArray[np.int32]
     """The lines that hold an address, ascending, address after address."""
+    own_line: NDArray[np.int32]
+    """(rows·lanes,): the line in which each element of the list itself lies."""
+    blocks: Blocks
     count: int
     """Lines of the list."""
     active: int
@@ -44,26 +63,13 @@ class Prefetch:
     words_per_cycle: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """How an operand lies in the list: `blocks` blocks of `lanes` lanes × `depth` rows."""
-
-    blocks: int
-    depth: int
-    lanes: int
-    size: int
-    """Elements along the lanes, over all blocks; lanes beyond are empty."""
-    lane_is_word: bool
-    """Whether a lane is a word of the window (else a pixel or a filter)."""
-    diagonal: bool
-
-
 def prefetch(
     blocks: Blocks, where: Addresses, *, is_ifmap: bool, buffer_words: int, words_per_cycle: int
 ) -> Prefetch:
     """The prefetch list of a stream for a buffer and a bandwidth."""
     rows = blocks.blocks * blocks.depth
-    listed = _listed(
+    line_words = ceil_div(buffer_words, LINES_A_BUFFER)
+    listed, own_line = _listed(
         rows,
         blocks.depth,
         blocks.lanes,
@@ -78,9 +84,9 @@ def prefetch(
         where.cols,
         where.win,
         where.overhangs,
+        line_words,
     )
     words = where.ifmap_words if is_ifmap else where.filter_words
-    line_words = ceil_div(buffer_words, LINES_A_BUFFER)
     active_words = ceil_div(buffer_words, 2)
     other_words = buffer_words - active_words
     count = len(listed) // line_words + 1
@@ -89,6 +95,8 @@ def prefetch(
     return Prefetch(
         first_line=first_line,
         lines=lines,
+        own_line=own_line,
+        blocks=blocks,
         count=count,
         active=active,
         step=min(count - active, ceil_div(other_words, line_words)),
@@ -103,10 +111,11 @@ def prefetch(
 @njit(cache=True, nogil=True)
 def _listed(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0917
     rows, depth, lanes, size, lane_is_word, diagonal, is_ifmap,  # noqa: ANN001
-    pixel_at, word_at, outside, ifmap_rows, ifmap_cols, win, overhangs,  # noqa: ANN001
+    pixel_at, word_at, outside, ifmap_rows, ifmap_cols, win, overhangs, line_words,  # noqa: ANN001
 ):  # fmt: skip
-    """Addresses of the list in order, without its empty places."""
-    found = np.empty(rows * lanes, np.int64)
+    """Addresses of the list in order, without its empty places; and each element's own line."""
+    found = np.empty(rows * lanes, np.int32)
+    own = np.zeros(rows * lanes, np.int32)
     count = 0
     for step in range(rows + lanes - 1 if diagonal else rows):
         row, lane = (min(step, rows - 1), max(0, step - rows + 1)) if diagonal else (step, 0)
@@ -114,6 +123,7 @@ def _listed(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0917
             along = row // depth * lanes + lane
             if along < size:
                 deep = row % depth
+                own[row * lanes + lane] = count // line_words
                 item, word = (deep, along) if lane_is_word else (along, deep)
                 if not is_ifmap:
                     found[count] = item * win + word
@@ -127,7 +137,7 @@ def _listed(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0917
             lane += 1
             if diagonal:
                 row -= 1
-    return found[:count]
+    return found[:count], own
 
 
 @njit(cache=True, nogil=True)
@@ -135,20 +145,22 @@ def _index(listed, line_words, words):  # type: ignore[no-untyped-def]  # noqa: 
     """For each address the lines that hold it, each line once."""
     first = np.zeros(words + 1, np.int64)
     latest = np.full(words, -1, np.int32)
-    for place in range(len(listed)):
-        address, held = listed[place], place // line_words
-        if latest[address] != held:
-            latest[address] = held
-            first[address + 1] += 1
+    lines_listed = len(listed) // line_words + 1
+    for held in range(lines_listed):
+        for place in range(held * line_words, min((held + 1) * line_words, len(listed))):
+            address = listed[place]
+            if latest[address] != held:
+                latest[address] = held
+                first[address + 1] += 1
     for address in range(words):
         first[address + 1] += first[address]
     lines = np.empty(first[words], np.int32)
     following = first[:-1].copy()
-    latest[:] = -1
-    for place in range(len(listed)):
-        address, held = listed[place], place // line_words
-        if latest[address] != held:
-            latest[address] = held
-            lines[following[address]] = held
-            following[address] += 1
+    for held in range(lines_listed):
+        for place in range(held * line_words, min((held + 1) * line_words, len(listed))):
+            address = listed[place]
+            at = following[address]
+            if at == first[address] or lines[at - 1] != held:
+                lines[at] = held
+                following[address] = at + 1
     return first, lines
