@@ -6,7 +6,7 @@ import pytest
 
 from arraysmith.errors import InputFileError
 from arraysmith.formats.config import Config, read_config
-from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.hardware import Accelerator, Dataflow, StreamBandwidths
 
 GOOD = """\
 [general]
@@ -78,7 +78,10 @@ def test_config(tmp_path, text, run_name):
     """Array, dataflow and buffers; a config without a name is named by its file."""
     path = tmp_path / "array.cfg"
     path.write_text(text, encoding="utf-8")
-    assert read_config(path) == Config(run_name=run_name, accelerator=ACCELERATOR)
+    offsets = (0, 0, 0) if text is MINIMAL else (0, 10_000_000, 20_000_000)
+    assert read_config(path) == Config(
+        run_name=run_name, accelerator=ACCELERATOR, bandwidths=None, offsets=offsets
+    )
 
 
 PRESETS = (
@@ -111,19 +114,8 @@ PRESETS = (
         ("InterfaceBandwidth: CALC\n", "", "InterfaceBandwidth is missing in [run_presets]"),
         (
             "CALC",
-            "USER",
-            (
-                "[run_presets] InterfaceBandwidth is 'USER'; this version has the closed forms of "
-                "CALC, set it to CALC"
-            ),
-        ),
-        (
-            "CALC",
             "calc",
-            (
-                "[run_presets] InterfaceBandwidth is 'calc'; this version has the closed forms of "
-                "CALC, set it to CALC"
-            ),
+            "[run_presets] InterfaceBandwidth is 'calc'; give CALC or USER",
         ),
         ("ws", "rs", "[architecture_presets] Dataflow is 'rs'; give os, ws or is"),
         (
@@ -197,6 +189,51 @@ def test_bad_configs_are_named(tmp_path, old, new, message):
     path = tmp_path / "array.cfg"
     assert old in GOOD
     path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputFileError) as caught:
+        read_config(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+USER = GOOD.replace("InterfaceBandwidth: CALC", "InterfaceBandwidth: USER")
+
+
+def test_user_mode_takes_three_bandwidths(tmp_path):
+    """The ofmap's is the first of `Bandwidth`, the others are those of [layout]."""
+    path = tmp_path / "array.cfg"
+    path.write_text(USER.replace("Bandwidth: 10\n", "Bandwidth: 7, 8\n", 1), encoding="utf-8")
+    found = read_config(path)
+    assert found.bandwidths == StreamBandwidths(
+        ifmap_words_per_cycle=10, filter_words_per_cycle=10, ofmap_words_per_cycle=7
+    )
+    assert found.offsets == (0, 10_000_000, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "IfmapSRAMBankBandwidth: 10",
+            "IfmapSRAMBankBandwidth: 15",
+            "[layout] IfmapSRAMBankBandwidth 15 is not a multiple of IfmapSRAMBankNum 10",
+        ),
+        (
+            "\nBandwidth: 10",
+            "\nBandwidth: wide",
+            "[architecture_presets] Bandwidth is 'wide', not a whole number",
+        ),
+        (
+            "\nBandwidth: 10",
+            "\nBandwidth: 0",
+            "ofmap_words_per_cycle is 0, needs a whole number of at least 1",
+        ),
+        ("\nBandwidth: 10", "", "Bandwidth is missing in [architecture_presets]"),
+    ],
+)
+def test_bad_user_configs_are_named(tmp_path, old, new, message):
+    """A bandwidth that cannot be is named with its key and value."""
+    path = tmp_path / "array.cfg"
+    assert old in USER
+    path.write_text(USER.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputFileError) as caught:
         read_config(path)
     assert str(caught.value) == f"{path}: {message}"

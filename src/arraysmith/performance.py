@@ -51,6 +51,10 @@ class LayerMetrics:
     filter: StreamMetrics
     ofmap: StreamMetrics
 
+    def folds_along_rows(self, rows: int) -> int:
+        """How many folds an array of `rows` rows cuts S_R into."""
+        return -(-self.S_R // rows)
+
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from arraysmith.cli import hardware, learning, worked_example
+from arraysmith.cli import hardware, learning, simulate, worked_example
 from arraysmith.cli.terminal import errors_in_one_line
 from arraysmith.version import __version__
 
@@ -23,7 +23,7 @@ def arraysmith_command() -> None:
     """
 
 
-for verb in (*learning.VERBS, *hardware.VERBS, *worked_example.VERBS):
+for verb in (*learning.VERBS, *simulate.VERBS, *hardware.VERBS, *worked_example.VERBS):
     arraysmith_command.add_command(verb)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from arraysmith.hardware import StreamBandwidths
     from arraysmith.progress import Progress
     from arraysmith.search.space import DesignSpace
+    from arraysmith.simulation.scalesim.quirks import Quirk
     from arraysmith.workload import Workload
 
 DEFAULT_ACCELERATOR = Accelerator(rows=16, cols=16, dataflow=Dataflow.OS, filter_buffer_kib=128)
@@ -138,6 +139,36 @@ def simulate_like_scalesim(
     for name, text in report_texts(result).items():
         write_text(folder / name, text)
     return result
+
+
+def explain(
+    workload: Workload,
+    found: NetworkMetrics,
+    bandwidths: StreamBandwidths | None = None,
+    *,
+    physical: bool = True,
+) -> list[Quirk]:
+    """Which of SCALE-Sim's quirks changed a figure of a simulation.
+
+    Args:
+        workload, found, bandwidths: what was simulated, on what and what came of it.
+        physical: give the right value even where it takes another walk.
+    """
+    from arraysmith.simulation.scalesim.quirks import quirks
+
+    accelerator = Accelerator(
+        rows=found.rows,
+        cols=found.cols,
+        dataflow=Dataflow(found.dataflow),
+        ifmap_buffer_kib=found.ifmap_buffer_kib,
+        filter_buffer_kib=found.filter_buffer_kib,
+        ofmap_buffer_kib=found.ofmap_buffer_kib,
+    )
+    return [
+        quirk
+        for layer, metrics in zip(workload.layers, found.layers, strict=True)
+        for quirk in quirks(layer, metrics, accelerator, bandwidths, physical=physical)
+    ]
 
 
 def simulation_csv(results: tuple[NetworkMetrics, ...]) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult
     from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
+    from arraysmith.simulation.scalesim.quirks import Quirk
 
 NOT_COVERED = "–"
 
@@ -239,6 +240,28 @@ def simulated_layers(found: NetworkMetrics) -> Table:
     )
 
 
+def quirks(found: Sequence[Quirk]) -> Table:
+    """SCALE-Sim's figures beside the physical ones."""
+    return Table(
+        title="SCALE-Sim's quirks in these figures",
+        columns=_columns("layer:", "quirk:", "figure:", "SCALE-Sim", "physical", "why:"),
+        rows=tuple(
+            Row(
+                (
+                    quirk.layer,
+                    quirk.quirk,
+                    quirk.figure,
+                    _figure(quirk.scalesim),
+                    NOT_COVERED if quirk.physical is None else _figure(quirk.physical),
+                    quirk.why,
+                )
+            )
+            for quirk in found
+        ),
+        note="The quirks are described in docs/scalesim.md.",
+    )
+
+
 def designs(
     title: str, found: Sequence[DesignFacts], facts: ExplorationFacts, *, memory: bool = True
 ) -> Table:
@@ -322,6 +345,10 @@ def _columns(*names: str) -> tuple[Column, ...]:
 
 def _integer(value: int | None) -> str:
     return NOT_COVERED if value is None else f"{value:,}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.6g}" if value % 1 else f"{value:,.0f}"
 
 
 def _real(value: float | None) -> str:

@@ -24,6 +24,9 @@ CLOSED, DRAINED, OPEN, FREE, BUSY, WRITTEN, DRAIN_START, DRAIN_STOP, HEAD, TAIL 
 OUT_FIRST, OUT_LAST = 10, 11
 WRITE_STATE = 12
 
+# How reads are answered.
+CALC, USER, ONCE = range(3)
+
 # The clock.
 LINE, STALL, TOTAL, TROUBLE = range(4)
 FINE, ENDLESS, EMPTY_INTERVAL = range(3)
@@ -76,11 +79,11 @@ def held(first_line, lines, address, position, active, count):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def refill_until_held(state, address, first_line, lines, sizes, cycle, late):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+def refill_until_held(state, address, first_line, lines, sizes, cycle, late, once):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """USER: move the window until it holds the address; returns how late the answer is, or -1.
 
     A refill ends a fixed time after the one before it, whenever it was asked for (Q7), and what it
-    is late is added twice (Q1).
+    is late is added twice (Q1), unless `once` asks for the physical sum.
     """
     count, active, step, requests, words_per_cycle = sizes
     moves = 0
@@ -93,6 +96,9 @@ def refill_until_held(state, address, first_line, lines, sizes, cycle, late):  #
         state[LATEST] += requests + 1
         state[FETCHED] += requests * words_per_cycle
         wait = state[LATEST] - (cycle + late)
+        if once:
+            late += max(wait, 0)
+            continue
         late += wait
         if wait > 0:
             late += wait
@@ -172,7 +178,7 @@ def ask(state, buffer, layout, lanes, a, b, user, cycle):  # type: ignore[no-unt
         layout: whether this is the ifmap, words of a filter, and the ifmap's addresses.
         lanes: lo, hi, p0, dp, q0, dq of the line.
         a, b: the fold, along rows and columns.
-        user: USER mode, else CALC.
+        user: CALC, USER, or ONCE: USER with late reads counted once.
         cycle: of the line.
     """
     stamp, first_line, lines, sizes, set_words, own_line, along_rows, depth, width, by_word = buffer
@@ -193,13 +199,15 @@ def ask(state, buffer, layout, lanes, a, b, user, cycle):  # type: ignore[no-unt
         else:
             address = item * win + word
         asked = True
-        if user:
+        if user != CALC:
             # Mostly the line in which the element itself lies is there; another may hold the word.
             ahead = own_line[(first + (item if by_word else word)) * width + lane] - position
             if ahead < 0:
                 ahead += sizes[0]
             if ahead >= sizes[1] and stamp[address] != epoch:
-                late = refill_until_held(state, address, first_line, lines, sizes, cycle, late)
+                late = refill_until_held(
+                    state, address, first_line, lines, sizes, cycle, late, user == ONCE
+                )
                 if late == NEVER:
                     return 1, ENDLESS
                 epoch, position = state[EPOCH], state[POSITION]
@@ -224,7 +232,7 @@ def walk(clock, states, buffers, layouts, ring, array, user, write_sizes, until)
         buffers, layouts: of ifmap and filter; see `ask`.
         ring: rows and words of the write buffer's partial rows.
         array: dataflow, R, C, S_R, S_C, T, cycles of a fold, folds along the rows.
-        user: USER mode, else CALC.
+        user: CALC, USER or ONCE.
         write_sizes: capacity, half, rows of a half and words of a row.
         until: the line to stop before.
     """

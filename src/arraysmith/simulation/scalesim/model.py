@@ -51,7 +51,7 @@ def simulate(
     for layer in workload.layers:
         found = closed_form.simulate_layer(layer, accelerator)
         if bandwidths is not None or found.dram_words is None:
-            found = _Walk(layer, accelerator, bandwidths).run(found, progress)
+            found = Walk(layer, accelerator, bandwidths).run(found, progress)
         layers.append(found)
     return NetworkMetrics(
         workload=workload.name,
@@ -67,13 +67,24 @@ def simulate(
     )
 
 
-class _Walk:
+def stalls_counted_once(
+    layer: Layer, accelerator: Accelerator, bandwidths: StreamBandwidths
+) -> int:
+    """Stall cycles of USER mode if a late read were waited for once (Q1)."""
+    once = Walk(layer, accelerator, bandwidths)
+    once.user = memory.ONCE
+    return once.run(closed_form.simulate_layer(layer, accelerator), silent).stall_cycles
+
+
+class Walk:
     """One layer, walked line by line."""
 
     def __init__(
         self, layer: Layer, accelerator: Accelerator, bandwidths: StreamBandwidths | None
     ) -> None:
-        self.layer, self.accelerator, self.user = layer, accelerator, bandwidths is not None
+        """Lay out addresses, prefetch lists and sizes; nothing is walked yet."""
+        self.layer, self.accelerator = layer, accelerator
+        self.user = memory.CALC if bandwidths is None else memory.USER
         self.matrix = im2col(layer)
         self.where = addresses(self.matrix)
         S_R, S_C, T = self.matrix.on_array(accelerator.dataflow)

@@ -1,0 +1,172 @@
+"""The verb simulate, which takes SCALE-Sim's own files and flags too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from arraysmith.cli.given import given_workload, run_folder_of, with_options
+from arraysmith.cli.options import (
+    bandwidth_option,
+    buffer_option,
+    json_option,
+    kind_option,
+    model_argument,
+    quiet_option,
+    topology_option,
+)
+from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
+from arraysmith.reporting import tables
+
+if TYPE_CHECKING:
+    from arraysmith.performance import NetworkMetrics
+    from arraysmith.simulation.scalesim.quirks import Quirk
+
+
+@click.command()
+@model_argument
+@topology_option
+@kind_option
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="SCALE-Sim config file.")
+@click.option(
+    "-p",
+    "--path",
+    "parent",
+    type=click.Path(path_type=Path),
+    help="Write results to PATH/<run_name>/.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write results into this run folder; by default MODEL's own.",
+)
+@click.option(
+    "-l",
+    "--layout",
+    type=click.Path(path_type=Path),
+    help="Taken for SCALE-Sim's sake; it reads none either.",
+)
+@click.option("--explain", is_flag=True, help="Name SCALE-Sim's quirks beside what is right.")
+@click.option("--rows", type=int, default=None, help="Array height  [default: 16]")
+@click.option("--cols", type=int, default=None, help="Array width  [default: 16]")
+@click.option("--dataflow", default=None, help="os, ws, is or a list  [default: os,ws,is]")
+@buffer_option("ifmap")
+@buffer_option("filter")
+@buffer_option("ofmap")
+@bandwidth_option
+@json_option
+@quiet_option
+def simulate(
+    model: Path | None,
+    topology: Path | None,
+    input_type: str,
+    config: Path | None,
+    parent: Path | None,
+    output: Path | None,
+    layout: Path | None,
+    rows: int | None,
+    cols: int | None,
+    dataflow: str | None,
+    ifmap_kib: int | None,
+    filter_kib: int | None,
+    ofmap_kib: int | None,
+    bandwidth: float | None,
+    *,
+    explain: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Cycles, utilization and memory accesses of a network on an array.
+
+    MODEL is a run folder, a quant_model.pth or an exported weight folder; or give a topology.
+    Model of time: SCALE-Sim 3.0.0, CALC or USER mode, equal to the last digit. With -c and -p it
+    writes SCALE-Sim's own report files, byte for byte, into PATH/<run_name>/.
+
+    \b
+    Examples: arraysmith simulate runs/lenet5 --rows 8 --cols 8
+              arraysmith simulate -c scale.cfg -t layers.csv -p results
+    """
+    from arraysmith.flow import hardware
+    from arraysmith.formats.config import read_config
+    from arraysmith.search.space import parse_dataflows
+
+    del layout  # SCALE-Sim opens it and reads nothing from it
+    workload = given_workload(model, topology, input_type)
+    found = None if config is None else read_config(config)
+    base = hardware.DEFAULT_ACCELERATOR if found is None else found.accelerator
+    base = with_options(base, rows, cols, (ifmap_kib, filter_kib, ofmap_kib), bandwidth)
+    given = "os,ws,is" if found is None else base.dataflow.value
+    dataflows = parse_dataflows(dataflow or given)
+    accelerators = tuple(replace(base, dataflow=each) for each in dataflows)
+    bandwidths = None if found is None else found.bandwidths
+    progress = progress_bars(quiet=quiet)
+    if parent is None:
+        written = output or run_folder_of(model)
+        results = hardware.simulate(
+            workload,
+            accelerators,
+            written,
+            bandwidths=bandwidths,
+            command=command_line(),
+            progress=progress,
+        )
+    else:
+        if found is None or len(accelerators) != 1 or output is not None:
+            raise click.UsageError("-p writes the reports of one config: give -c, no -o, one array")
+        written = hardware.output_folder(parent, found.run_name)
+        result = hardware.simulate_like_scalesim(
+            workload,
+            replace(found, accelerator=accelerators[0]),
+            parent,
+            progress=progress,
+        )
+        results = (result,)
+    noted = [hardware.explain(workload, result, bandwidths, physical=explain) for result in results]
+    if as_json:
+        _print_json(results, noted if explain else [])
+        return
+    _print_tables(results, like_scalesim=parent is not None)
+    for found_quirks in noted:
+        show_quirks(found_quirks, explain=explain)
+    if written is not None:
+        say(f"Written to {written}")
+
+
+def show_quirks(found: list[Quirk], *, explain: bool) -> None:
+    """Name the quirks that changed a figure; with `explain` every figure beside the right one."""
+    if explain:
+        show_table(tables.quirks(found))
+    elif found:
+        names = {name for quirk in found for name in quirk.quirk.split(", ")}
+        listed = ", ".join(sorted(names, key=lambda name: int(name[1:])))
+        say(f"These are SCALE-Sim's figures, quirks {listed} included; --explain says more.")
+
+
+def _print_json(results: tuple[NetworkMetrics, ...], noted: list[list[Quirk]]) -> None:
+    from arraysmith.simulation.scalesim.columns import network_facts
+
+    facts = [network_facts(result) for result in results]
+    for fact, quirks in zip(facts, noted, strict=False):
+        fact["quirks"] = quirks
+    show_json(facts)
+
+
+def _print_tables(results: tuple[NetworkMetrics, ...], *, like_scalesim: bool) -> None:
+    if like_scalesim:
+        from arraysmith.simulation.scalesim.reports import printed_summary
+
+        for result in results:
+            for text in printed_summary(result):
+                say(text)
+            say(f"Model of time: {result.model}")
+        return
+    for result in results:
+        show_table(tables.simulated_layers(result))
+    show_table(tables.simulated_networks(results))
+
+
+VERBS = (simulate,)
