@@ -59,12 +59,13 @@ def test_simulate_prints_and_writes(command, topology, tmp_path):
     (found,) = json.loads(finished.stdout)
     assert found["model"] == "scalesim CALC"
     assert found["layers"][0]["Total Cycles"] == 3821  # a run of SCALE-Sim 3.0.0, visible_000
-    rows = (tmp_path / "out" / "small" / "simulation.csv").read_text().splitlines()
+    rows = (tmp_path / "out" / "small" / "COMPUTE_REPORT.csv").read_text().splitlines()
     assert len(rows) == 3
-    assert ",4539.0,3821,0," in rows[1]
-    assert (tmp_path / "out" / "small" / "figs" / "scale_sim_result.png").exists()
-    shown = command("simulate", "-t", topology)
+    assert rows[1].startswith("0, 4539, 3821, 0, 48.089505365087675, 75.0, ")
+    shown = command("simulate", "-t", topology, "-o", "run")
     assert "model: scalesim CALC" in shown.stdout
+    assert len((tmp_path / "run" / "simulation.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert (tmp_path / "run" / "figs" / "scale_sim_result.png").exists()
 
 
 def test_explore_answers_with_proof(command, topology, tmp_path):
@@ -210,7 +211,7 @@ def test_a_full_disk_leaves_earlier_outputs_whole(command, topology, tmp_path):
         "folder, or free space and rights there\n"
     )
     assert (tmp_path / "out" / "designs.npz").read_bytes() == before
-    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".lock"]
 
 
 def test_a_run_name_cannot_leave_the_output_folder(command, topology, tmp_path):

@@ -67,4 +67,6 @@ def test_lenet5_config():
             filter_buffer_kib=128,
             ofmap_buffer_kib=64,
         ),
+        bandwidths=None,
+        offsets=(0, 10_000_000, 20_000_000),
     )

@@ -281,10 +281,7 @@ def with_first_layer(**fields):
         ),
         (
             with_first_layer(multipliers=1),
-            (
-                "{0}: array 'conv1.multiplier' has shape (3,) and type float64, or values that do "
-                "not fit; expected shape (1,) of int64"
-            ),
+            "{0}: array 'conv1.multiplier' has shape (3,) of float64, expected (1,) of int64",
         ),
         (
             with_first_layer(multiplier_bits=None),
@@ -345,8 +342,7 @@ def test_model_file_refuses_what_is_no_network(network, tmp_path):
     assert message({**content, "tensors": without}) == f"{path}: array 'fc1.bias' is missing"
     wide = tensors | {"fc1.bias": tensors["fc1.bias"].long() + 2**40}
     assert message({**content, "tensors": wide}) == (
-        f"{path}: array 'fc1.bias' has shape (5,) and type int64, or values that do not fit; "
-        "expected shape (5,) of int32"
+        f"{path}: array 'fc1.bias' holds values that are no int32"
     )
     assert message({**content, "structure": "{}"}).startswith(f"{path}: a damaged model (")
     path.write_bytes(whole[: len(whole) // 2])

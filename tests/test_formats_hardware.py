@@ -305,7 +305,7 @@ def test_values_of_another_kind_are_refused():
         Accelerator(rows=2, cols=1, dataflow="ws")
 
 
-@pytest.mark.parametrize("name", ["a\rb", "a\u2028b", "a,b", 'a"b', "a\nb", "conv_DP_1"])
+@pytest.mark.parametrize("name", ["a b", "a,b", 'a"b', "conv_DP_1", "a×b"])
 def test_any_name_reads_back_as_one_layer(tmp_path, name):
     """Separators and the mark of depthwise layers in a name do not change the layers."""
     layer = Conv2d(

@@ -155,9 +155,9 @@ def test_multiplier_at_the_ends(real, bits, expected):
     [
         (1.0, 7, "multiplier of 7 bits: choose 8 to 31"),
         (1.0, 32, "multiplier of 32 bits: choose 8 to 31"),
-        (-0.5, 16, "a requantization factor of -0.5 is not 0 or positive"),
-        (math.nan, 16, "a requantization factor of nan is not 0 or positive"),
-        (math.inf, 16, "a requantization factor of inf is not 0 or positive"),
+        (-0.5, 16, "a requantization factor of -0.5 is not in 0…2^31"),
+        (math.nan, 16, "a requantization factor of nan is not in 0…2^31"),
+        (math.inf, 16, "a requantization factor of inf is not in 0…2^31"),
         (
             128.0,
             8,

@@ -391,7 +391,7 @@ def test_parse_dataflows_refuses(text, first):
         ({"rows": (0, 1)}, "an array needs at least 1 row and 1 column"),
         (
             {"rows": tuple(range(1, 10_002)), "cols": tuple(range(1, 10_002))},
-            "100,020,001 designs are more than 100,000,000; give ranges a step",
+            "100,020,001 designs are more than 20,000,000; give ranges a step",
         ),
         (
             {"rows": (4, 8), "cols": (3, 5), "max_pes": 11},

@@ -103,7 +103,9 @@ def test_resume_refuses_another_recipe():
 
 def test_resume_needs_training_state():
     """A checkpoint without optimizer state says which file has it."""
-    with pytest.raises(InvalidNetworkError, match=r"give last_model\.pth"):
+    with pytest.raises(
+        InvalidNetworkError, match="a shipped checkpoint has none; train without --resume"
+    ):
         trained(resume=replace(trained(replace(RECIPE, epochs=1)).last, state={}))
 
 

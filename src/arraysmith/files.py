@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError, OutputError
 
+try:
+    import fcntl
+except ImportError:  # a system without advisory locks: the last writer wins
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -72,6 +77,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
         OutputError: the folder cannot be written.
     """
     new: Path | None = None
+    old: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new.", dir=folder.parent))
@@ -80,15 +86,47 @@ def writing_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.replace(old)
-            new.replace(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            try:
+                new.replace(folder)
+            except OSError:
+                old.replace(folder)
+                raise
         else:
             new.replace(folder)
     except OSError as error:
         raise _output_error(folder, error) from error
     finally:
-        if new is not None:
-            shutil.rmtree(new, ignore_errors=True)
+        for left in (new, old):
+            if left is not None:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file while a block runs, so that two processes take turns.
+
+    Raises:
+        OutputError: the lock file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder can be written, before long work depends on it.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    with writing(folder / ".writable"):
+        pass
+    (folder / ".writable").unlink(missing_ok=True)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from arraysmith.errors import InvalidHardwareError
 
+MAX_SIDE = 65_536
+"""The longest side of an array."""
 _WHOLE = ("rows", "cols", "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib")
 
 
@@ -61,6 +63,10 @@ class Accelerator:
         if self.rows < 1 or self.cols < 1:
             raise InvalidHardwareError(
                 f"an array of {self.rows}×{self.cols} PEs cannot be; give at least 1×1"
+            )
+        if max(self.rows, self.cols) > MAX_SIDE:
+            raise InvalidHardwareError(
+                f"an array of {self.rows}×{self.cols} PEs: a side has at most {MAX_SIDE:,}"
             )
         for name in _WHOLE[2:]:
             if getattr(self, name) < 1:

@@ -6,6 +6,7 @@ Accuracies are fractions.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,11 @@ class Comparison:
     broken: int
     """Right in float, wrong in int8."""
 
+    def __post_init__(self) -> None:
+        """There was something to compare."""
+        if self.images < 1:
+            raise ValueError(f"a comparison of {self.images} images")
+
     @property
     def float_accuracy(self) -> float:
         """A fraction."""
@@ -115,12 +121,14 @@ def mcnemar_p_value(fixed: int, broken: int) -> float:
     return float(min(Fraction(1), Fraction(2 * tail, 2**discordant)))
 
 
-def sqnr_db(signal_power: float, noise_power: float) -> float:
-    """Signal to quantization noise, 10·log10(Σ x² / Σ (x - x̂)²), in decibels."""
+def sqnr_db(signal_power: float, noise_power: float) -> float | None:
+    """Signal to quantization noise, 10·log10(Σ x² / Σ (x - x̂)²), in decibels; None without noise.
+
+    A signal of nothing but zeros counts as one of the least positive power.
+    """
     if noise_power == 0:
-        return math.inf
-    if signal_power == 0:
-        return -math.inf
+        return None
+    signal_power = max(signal_power, sys.float_info.min)
     return 10 * math.log10(signal_power / noise_power)
 
 
@@ -140,8 +148,9 @@ class QuantizedLayer:
     output_high: float
     weight_scale_low: float | None
     weight_scale_high: float | None
-    sqnr_db: float
-    """Of the layer's output against the float network's, all layers before it being int8 too."""
+    sqnr_db: float | None
+    """Of the layer's output against the float network's, all layers before it being int8 too; None
+    where nothing was lost."""
     accumulator_low: int | None
     """What the accumulator can reach for any input, proven from the weights."""
     accumulator_high: int | None
@@ -159,10 +168,17 @@ class Quantization:
     network: str
     activation: str
     checkpoint: str
+    """The float checkpoint's file."""
+    checkpoint_sha256: str
     scheme: dict[str, str | int | float | bool]
     calibration_images: int
     layers: tuple[QuantizedLayer, ...]
     seconds: float
+
+    def __post_init__(self) -> None:
+        """A network has layers."""
+        if not self.layers:
+            raise ValueError("a quantization without layers")
 
     @property
     def accumulator_bits(self) -> int:
@@ -179,8 +195,8 @@ class SchemeResult:
     """On training images: what a scheme is chosen by."""
     test: Comparison
     """On test images: what is reported."""
-    logits_sqnr_db: float
-    """On the training images."""
+    logits_sqnr_db: float | None
+    """On the training images; None where nothing was lost."""
     accumulator_bits: int
 
 

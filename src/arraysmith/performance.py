@@ -51,6 +51,11 @@ class LayerMetrics:
     filter: StreamMetrics
     ofmap: StreamMetrics
 
+    def __post_init__(self) -> None:
+        """Time passes, on at least one PE."""
+        if self.total_cycles < 1 or self.pes < 1:
+            raise ValueError(f"{self.total_cycles} cycles on {self.pes} PEs")
+
     def folds_along_rows(self, rows: int) -> int:
         """How many folds an array of `rows` rows cuts S_R into."""
         return -(-self.S_R // rows)
@@ -116,6 +121,11 @@ class NetworkMetrics:
     ofmap_buffer_kib: int
     dram_words_per_cycle: float | None
     layers: tuple[LayerMetrics, ...]
+
+    def __post_init__(self) -> None:
+        """There are layers, on an array."""
+        if not self.layers or self.rows < 1 or self.cols < 1:
+            raise ValueError(f"{len(self.layers)} layers on {self.rows}×{self.cols} PEs")
 
     @property
     def total_cycles(self) -> int:
@@ -219,3 +229,8 @@ class ExplorationFacts:
     """Pareto front of cycles against PEs, from few PEs to many."""
     seconds: float
     """For computing all designs, without writing them."""
+
+    def __post_init__(self) -> None:
+        """Something was explored, in some time."""
+        if not (self.rows and self.cols and self.dataflows and self.seconds > 0):
+            raise ValueError("an exploration of nothing")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from arraysmith.errors import InputFileError
-from arraysmith.files import read_bytes, write_bytes
+from arraysmith.files import locked, read_bytes, write_bytes
 from arraysmith.version import __version__
 
 if TYPE_CHECKING:
@@ -63,15 +63,27 @@ class RunFolder:
         """`figs/<name>.png`."""
         return self.path / "figs" / f"{name}.png"
 
-    def record(self, section: str, facts: object, command: str) -> None:
-        """Put the facts of one verb into `metrics.json`, beside those of the others."""
-        content = self._read()
-        provenance = Provenance(command=command, versions=versions())
-        content["format"] = FORMAT
-        content[section] = facts
-        content["provenance"] = {**content.get("provenance", {}), section: provenance}
-        encoded = msgspec.json.encode(content, order="deterministic")
-        write_bytes(self.metrics_path, msgspec.json.format(encoded, indent=2) + b"\n")
+    def record(
+        self, section: str, facts: object, command: str, *, outdated: tuple[str, ...] = ()
+    ) -> None:
+        """Put the facts of one verb into `metrics.json`, beside those of the others.
+
+        Args:
+            section: the name of the verb's facts.
+            facts: what came of it.
+            command: what made it.
+            outdated: sections that these facts make untrue; they are removed.
+        """
+        with locked(self.path / ".lock"):
+            content = self._read()
+            provenance = {**content.get("provenance", {})}
+            for name in outdated:
+                content.pop(name, None)
+                provenance.pop(name, None)
+            provenance[section] = Provenance(command=command, versions=versions())
+            content |= {"format": FORMAT, section: facts, "provenance": provenance}
+            encoded = msgspec.json.encode(content, order="deterministic")
+            write_bytes(self.metrics_path, msgspec.json.format(encoded, indent=2) + b"\n")
 
     def facts(self, section: str, kind: type[T]) -> T | None:
         """The recorded facts of a section, checked against their type; None if there are none.
@@ -95,10 +107,15 @@ class RunFolder:
             return {}
         try:
             content = msgspec.json.decode(read_bytes(self.metrics_path), type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise InputFileError(
                 f"{self.metrics_path}: damaged ({error}); remove it and run the verbs again"
             ) from error
+        if not isinstance(content.get("provenance", {}), dict):
+            raise InputFileError(
+                f"{self.metrics_path}: damaged (provenance is no object); remove it and run the "
+                "verbs again"
+            )
         if content.get("format") != FORMAT:
             raise InputFileError(
                 f"{self.metrics_path}: format {content.get('format')!r}, expected {FORMAT!r}; "

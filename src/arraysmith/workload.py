@@ -111,6 +111,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         """There is something to do."""
+        _check_name(self.name)
         if not self.layers:
             raise InvalidWorkloadError(f"workload {self.name!r} has no layers")
 
@@ -120,7 +121,13 @@ class Workload:
         return sum(layer.macs for layer in self.layers)
 
 
+def _check_name(name: str) -> None:
+    if not name.isprintable():
+        raise InvalidWorkloadError(f"name {name!r} holds characters that cannot be shown")
+
+
 def _check_dimensions(layer: Layer) -> None:
+    _check_name(layer.name)
     for field in fields(layer):
         value = getattr(layer, field.name)
         least = 0 if field.name == "padding" else 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from arraysmith.cli import hardware, learning, simulate, worked_example
-from arraysmith.cli.terminal import errors_in_one_line
+from arraysmith.cli.terminal import errors_in_one_line, show_any_text
 from arraysmith.version import __version__
 
 
@@ -29,7 +31,10 @@ for verb in (*learning.VERBS, *simulate.VERBS, *hardware.VERBS, *worked_example.
 
 def main() -> None:
     """Run the command line; click itself exits with 2 on wrong usage."""
+    if sys.stdout is None:
+        raise SystemExit("arraysmith: standard output is closed")
     with errors_in_one_line():
+        show_any_text()
         try:
             arraysmith_command.main(standalone_mode=False, prog_name="arraysmith")
         except click.ClickException as error:
@@ -37,3 +42,4 @@ def main() -> None:
             raise SystemExit(error.exit_code) from error
         except click.Abort as error:
             raise KeyboardInterrupt from error
+        sys.stdout.flush()

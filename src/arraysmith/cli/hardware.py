@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -99,7 +100,7 @@ def explore(
     )
     if output is None:
         own = run_folder_of(model)
-        output = own or hardware.output_folder(Path("runs"), workload.name)
+        output = own or Path("runs") / (re.sub(r"\W+", "_", workload.name) or "exploration")
     facts = hardware.explore(
         workload,
         space,

@@ -50,9 +50,10 @@ bandwidth_option = click.option(
 
 def buffer_option(operand: str) -> Callable[[Verb], Verb]:
     """--ifmap-kib, --filter-kib or --ofmap-kib."""
+    default = 128 if operand == "filter" else 64
     return click.option(
         f"--{operand}-kib",
         type=int,
         default=None,
-        help=f"KiB of the {operand} buffer  [default: 64]",
+        help=f"KiB of the {operand} buffer  [default: {default}, or the config's]",
     )

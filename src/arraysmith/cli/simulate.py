@@ -51,9 +51,11 @@ if TYPE_CHECKING:
     help="Taken for SCALE-Sim's sake; it reads none either.",
 )
 @click.option("--explain", is_flag=True, help="Name SCALE-Sim's quirks beside what is right.")
-@click.option("--rows", type=int, default=None, help="Array height  [default: 16]")
-@click.option("--cols", type=int, default=None, help="Array width  [default: 16]")
-@click.option("--dataflow", default=None, help="os, ws, is or a list  [default: os,ws,is]")
+@click.option("--rows", type=int, default=None, help="Array height  [default: 16, or the config's]")
+@click.option("--cols", type=int, default=None, help="Array width  [default: 16, or the config's]")
+@click.option(
+    "--dataflow", default=None, help="os, ws, is or a list  [default: os,ws,is, or the config's]"
+)
 @buffer_option("ifmap")
 @buffer_option("filter")
 @buffer_option("ofmap")

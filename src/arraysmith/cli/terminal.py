@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
 import sys
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -25,7 +28,7 @@ from arraysmith.errors import ArraysmithError, MissingExtraError
 from arraysmith.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from arraysmith.progress import Advance, Progress
     from arraysmith.reporting.tables import Table as TableFacts
@@ -84,17 +87,47 @@ def show_json(facts: object) -> None:
 
 
 def show_table(facts: TableFacts) -> None:
-    """A table; names from files are shown as they are, never as markup."""
-    table = Table(title=escape(facts.title), title_justify="left", show_edge=False)
-    for column in facts.columns:
-        table.add_column(escape(column.name), justify="right" if column.numeric else "left")
-    for row in facts.rows:
-        table.add_row(*(escape(cell) for cell in row.cells))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table)
+    """A table; names from files are shown as they are, never as markup.
+
+    Where the terminal is too narrow, columns that are not essential are left out and named.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    unicode = console.encoding.startswith("utf")
+    table = _drawn(facts, range(len(facts.columns)), unicode=unicode)
+    left_out: list[str] = []
+    if console.measure(table).maximum > console.width:
+        kept = [i for i, column in enumerate(facts.columns) if not column.optional]
+        left_out = [column.name for column in facts.columns if column.optional]
+        table = _drawn(facts, kept, unicode=unicode)
+    console.print(table)
+    if left_out:
+        click.echo(f"(left out in a terminal of {console.width} columns: {', '.join(left_out)})")
     if facts.note:
         click.echo(facts.note)
     click.echo()
+
+
+def _drawn(facts: TableFacts, kept: Iterable[int], *, unicode: bool) -> Table:
+    drawn = Table(
+        title=escape(facts.title),
+        title_justify="left",
+        show_edge=False,
+        box=box.HEAVY_HEAD if unicode else box.ASCII,
+    )
+    places = list(kept)
+    for place in places:
+        column = facts.columns[place]
+        drawn.add_column(escape(column.name), justify="right" if column.numeric else "left")
+    for row in facts.rows:
+        drawn.add_row(*(escape(row.cells[place]) for place in places))
+    return drawn
+
+
+def show_any_text() -> None:
+    """Let a terminal that knows no × or … show a ? instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager
@@ -106,6 +139,10 @@ def errors_in_one_line() -> Iterator[None]:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted; what was finished is kept")
+    except BrokenPipeError:
+        # Who read our output has seen enough; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1) from None
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
@@ -114,6 +151,8 @@ def errors_in_one_line() -> Iterator[None]:
             f"this verb needs {error.name}: pip install 'arraysmith[{extra}]'"
         )
         _fail(str(missing))
+    except OSError as error:
+        _fail(f"standard output cannot be written ({error.strerror})")
 
 
 def _fail(message: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError
+from arraysmith.files import check_writable
 from arraysmith.progress import silent
 from arraysmith.store import RunFolder, versions
 
@@ -58,6 +59,7 @@ def train(
     recipe = recipe or Recipe()
     run = RunFolder(output)
     dataset = mnist.load(data)
+    check_writable(run.model("last").parent)
     previous = None
     if resume:
         if not run.model("last").exists():

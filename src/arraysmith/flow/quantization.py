@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arraysmith.errors import InputFileError, InvalidNetworkError
+from arraysmith.files import read_bytes, sha256
 from arraysmith.flow.learning import SHIPPED_CHECKPOINT
 from arraysmith.metrics import (
     ChangedImage,
@@ -22,8 +24,6 @@ from arraysmith.progress import silent
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from arraysmith.learning.mnist import Mnist
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 5000
 CALIBRATION_SEED = 0
+MNIST_SHAPE, CLASSES = (1, 28, 28), 10
 
 
 def quantize(
@@ -74,14 +75,19 @@ def quantize(
     facts = Quantization(
         network=loaded.spec.name,
         activation=loaded.activation.value,
-        checkpoint="shipped with Arraysmith" if path == SHIPPED_CHECKPOINT else path.name,
+        checkpoint=str(path),
+        checkpoint_sha256=sha256(read_bytes(path)),
         scheme=asdict(quantized.scheme),
         calibration_images=len(images),
         layers=assess_layers(quantized, network, images, normalised),
         seconds=time.perf_counter() - start,
     )
+    before = run.facts("quantization", Quantization)
+    outdated = ["evaluation"]
+    if before and before.checkpoint_sha256 != facts.checkpoint_sha256:
+        outdated.append("schemes")
     model_file.save(run.model("quant"), quantized.network)
-    run.record("quantization", facts, command)
+    run.record("quantization", facts, command, outdated=tuple(outdated))
     return facts
 
 
@@ -169,7 +175,7 @@ def evaluate(
 
     Args:
         output: the run folder with quant_model.pth.
-        checkpoint: the float checkpoint that was quantized; found as in `quantize`.
+        checkpoint: the float checkpoint that was quantized; as recorded by default.
         data: the folder of MNIST.
         verify: also compare the NumPy and the torch engine on every integer of every layer.
         command: what to record as the origin.
@@ -186,7 +192,12 @@ def evaluate(
 
     run = RunFolder(output)
     network = model_file.load(_quant_model(run))
-    loaded = load(_float_checkpoint(run, checkpoint))
+    if network.input_shape != MNIST_SHAPE or network.shapes[-1] != (CLASSES,):
+        raise InvalidNetworkError(
+            f"{run.model('quant')} takes {network.input_shape} and gives {network.shapes[-1]}; "
+            f"MNIST has images of {MNIST_SHAPE} and {CLASSES} classes"
+        )
+    loaded = load(_quantized_checkpoint(run, checkpoint))
     dataset = mnist.load(data)
     float_network_ = float_network(loaded.spec, loaded.parameters)
     real = float_logits(float_network_, dataset.test_images, normalised).argmax(1)
@@ -194,7 +205,7 @@ def evaluate(
     compared, different = 0, 0
     if verify:
         compared, different = compare_engines(network, dataset.test_images, progress)
-    confusion = np.zeros((10, 10), np.int64)
+    confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (dataset.test_labels, integer), 1)
     comparison = compare(real, integer, dataset.test_labels)
     facts = Evaluation(
@@ -262,6 +273,20 @@ def _quant_model(run: RunFolder) -> Path:
     path = run.model("quant")
     if not path.exists():
         raise InputFileError(f"{path}: not there; run `arraysmith quantize -o {run.path}` first")
+    return path
+
+
+def _quantized_checkpoint(run: RunFolder, given: Path | None) -> Path:
+    """The float checkpoint that the int8 network of a run was made from, unchanged."""
+    facts = run.facts("quantization", Quantization)
+    if facts is None:
+        return _float_checkpoint(run, given)
+    path = given or Path(facts.checkpoint)
+    if sha256(read_bytes(path)) != facts.checkpoint_sha256:
+        raise InputFileError(
+            f"{path}: not the checkpoint that {run.model('quant')} was quantized from; "
+            "run `arraysmith quantize` again, or name the right checkpoint"
+        )
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from arraysmith.reporting.heatmap import HeatMap
 
+DESIGN_COLUMNS = ("rows", "cols", "dataflow", "total_cycles", "utilization")
+
 
 def report(output: Path) -> Path:
     """Write `report.html` of the run folder `output` from what its verbs recorded.
@@ -38,8 +41,11 @@ def report(output: Path) -> Path:
             "verb with this output folder first"
         )
     exploration = run.facts("exploration", ExplorationFacts)
+    training = run.facts("training", TrainingHistory)
+    if training is not None and not training.epochs:
+        raise InputFileError(f"{run.metrics_path}: a training without epochs; train again")
     facts = html.RunFacts(
-        training=run.facts("training", TrainingHistory),
+        training=training,
         quantization=run.facts("quantization", Quantization),
         schemes=run.facts("schemes", tuple[SchemeResult, ...]) or (),
         evaluation=run.facts("evaluation", Evaluation),
@@ -66,9 +72,16 @@ def read_designs(path: Path) -> dict[str, NDArray[Any]]:
         InputFileError: not there or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in DESIGN_COLUMNS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputFileError(
             f"{path}: cannot be read ({error}); run `arraysmith explore` again"
         ) from error
+    shapes = {array.shape for array in columns.values()}
+    kinds = "".join(array.dtype.kind for array in columns.values())
+    if len(shapes) != 1 or len(shapes.pop()) != 1 or kinds != "iiUif":
+        raise InputFileError(
+            f"{path}: its columns do not fit each other; run `arraysmith explore` again"
+        )
+    return columns

@@ -8,6 +8,7 @@ own magic. Source: the page that publishes MNIST (LeCun, Cortes, Burges), "file 
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from typing import TYPE_CHECKING
@@ -37,12 +38,12 @@ def read_idx(path: Path, *, shape: tuple[int, ...], content_sha256: str) -> NDAr
     Raises:
         InputFileError: unreadable, wrong magic, wrong shape, truncated, too long or altered.
     """
-    content = decompress(path, read_bytes(path))
+    content = decompress(path, read_bytes(path), at_most=idx_size(shape))
     return parse_idx(path, content, shape=shape, content_sha256=content_sha256)
 
 
-def decompress(path: Path, content: bytes) -> bytes:
-    """The bytes themselves, or what they unzip to if they are gzipped.
+def decompress(path: Path, content: bytes, *, at_most: int) -> bytes:
+    """The bytes themselves, or the first `at_most` + 1 of what they unzip to if they are gzipped.
 
     Raises:
         InputFileError: the gzip stream is broken; `path` is named.
@@ -50,9 +51,15 @@ def decompress(path: Path, content: bytes) -> bytes:
     if not content.startswith(_GZIP_MAGIC):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(at_most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputFileError(f"{path}: broken gzip file ({error}); fetch it again") from error
+
+
+def idx_size(shape: tuple[int, ...]) -> int:
+    """Bytes of an uncompressed file."""
+    return 4 + 4 * len(shape) + math.prod(shape)
 
 
 def parse_idx(
@@ -69,7 +76,7 @@ def parse_idx(
     found = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     if found != shape:
         raise InputFileError(f"{path}: holds an array of shape {found}, expected {shape}")
-    expected = start + math.prod(shape)
+    expected = idx_size(shape)
     if len(content) != expected:
         raise InputFileError(
             f"{path}: {len(content)} bytes where {expected} are due; fetch it again"

@@ -6,6 +6,7 @@ that a file can be read without knowing how an array was printed.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ def decimal_text(values: NDArray[Any]) -> str:
 
 def hex_text(values: NDArray[Any], bits: int) -> str:
     """One two's-complement integer a line, in as many hex digits as `bits` need."""
+    if values.size and not -(1 << (bits - 1)) <= values.min() <= values.max() < 1 << bits:
+        raise ValueError(f"{values.min()}…{values.max()} does not fit {bits} bits")
     digits, mask = -(-bits // 4), (1 << bits) - 1
     return "".join(f"{value & mask:0{digits}x}\n" for value in values.ravel().tolist())
 
@@ -37,7 +40,9 @@ def parse_decimals(path: Path, text: str, shape: tuple[int, ...]) -> NDArray[np.
         InputFileError: another number of lines, or a line that is no integer of 64 bits.
     """
     lines = text.splitlines()
-    count = int(np.prod(shape))
+    count = math.prod(shape)
+    if min(shape, default=1) < 1:
+        raise InputFileError(f"{path}: a shape of {shape} cannot be; export it again")
     if len(lines) != count:
         raise InputFileError(
             f"{path}: {len(lines)} lines where {count} integers are due (shape {shape}); "

@@ -46,6 +46,7 @@ _HEADERS: dict[Kind, str] = {
     "gemm": "Layer, M, N, K,",
 }
 DEPTHWISE_MARK = "DP"
+MAX_LAYERS = 100_000
 
 
 def read_topology(path: Path, kind: Kind = "conv") -> Workload:
@@ -136,6 +137,11 @@ def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
         raise InputFileError(f"{path}, line {number}: {error}") from error
     if DEPTHWISE_MARK not in name:
         return [layer]
+    if layer.in_channels > MAX_LAYERS:
+        raise InputFileError(
+            f"{where}: a depthwise layer of {layer.in_channels:,} channels becomes more than "
+            f"{MAX_LAYERS:,} layers"
+        )
     return [
         replace(layer, name=f"{name}_channel{channel}", in_channels=1)
         for channel in range(layer.in_channels)

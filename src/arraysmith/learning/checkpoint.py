@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from arraysmith.learning.network import Parameters
 
 FORMAT = "arraysmith-float-1"
+UNDECODABLE = (msgspec.MsgspecError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +85,11 @@ def load(path: Path) -> Checkpoint:
         if not all(isinstance(tensor, torch.Tensor) for tensor in parameters.values()):
             raise InputFileError(f"{path}: parameters that are no tensors")
         check_parameters(spec, parameters)
+        if not history.epochs:
+            raise InputFileError(f"{path}: a training without epochs; train again")
     except InvalidNetworkError as error:
         raise InputFileError(f"{path}: {error}") from error
-    except (KeyError, ValueError, TypeError, AttributeError, msgspec.MsgspecError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, *UNDECODABLE) as error:
         raise InputFileError(f"{path}: a damaged checkpoint ({error}); train again") from error
     return Checkpoint(
         spec=spec, activation=activation, parameters=parameters, history=history, state=state
@@ -125,7 +128,7 @@ def _read_safetensors(path: Path, content: bytes) -> dict[str, Any] | None:
         parameters = load_safetensors(content)
         length = int.from_bytes(content[:8], "little")
         header = msgspec.json.decode(content[8 : 8 + length])
-    except (SafetensorError, msgspec.MsgspecError) as error:
+    except (SafetensorError, KeyError, *UNDECODABLE) as error:
         raise InputFileError(
             f"{path}: not a safetensors file ({error}); give a checkpoint that Arraysmith wrote"
         ) from error

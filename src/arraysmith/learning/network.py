@@ -29,6 +29,8 @@ _ACTIVATIONS: dict[ActivationKind, type[nn.Module]] = {
     ActivationKind.SIGMOID: nn.Sigmoid,
 }
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 Parameters = dict[str, torch.Tensor]
 
 
@@ -80,12 +82,15 @@ def check_parameters(spec: NetworkSpec, parameters: Mapping[str, torch.Tensor]) 
         )
     for name, shape in expected.items():
         tensor = parameters[name]
+        if tensor.dtype not in _FLOATS or tensor.layout != torch.strided or tensor.is_nested:
+            kind = tensor.dtype if tensor.dtype not in _FLOATS else "not a dense tensor"
+            raise InvalidNetworkError(f"tensor {name!r} is {kind}, expected floats")
+        if tensor.device.type != "cpu":
+            raise InvalidNetworkError(f"tensor {name!r} has no values (device {tensor.device})")
         if tuple(tensor.shape) != shape:
             raise InvalidNetworkError(
                 f"tensor {name!r} has shape {tuple(tensor.shape)}, {spec.name!r} needs {shape}"
             )
-        if not tensor.is_floating_point():
-            raise InvalidNetworkError(f"tensor {name!r} is {tensor.dtype}, expected floats")
         if not bool(torch.isfinite(tensor).all()):
             raise InvalidNetworkError(f"tensor {name!r} holds NaN or infinity; train it again")
 

@@ -234,7 +234,8 @@ def _restore(
         generator.set_state(resume.state["generator"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise InvalidNetworkError(
-            f"this checkpoint cannot be resumed from ({error}); give last_model.pth"
+            f"this last_model.pth cannot be resumed from: its state of the optimizer is missing or "
+            f"damaged ({error}); a shipped checkpoint has none; train without --resume"
         ) from error
 
 

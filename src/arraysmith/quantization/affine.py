@@ -77,7 +77,7 @@ def affine_from_range(
     """
     qmin, qmax = (-128, 127) if signed else (0, 255)
     low, high = min(float(low), 0.0), max(float(high), 0.0)
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not math.isfinite(high - low):
         raise InvalidNetworkError(f"range {low}…{high} is not finite; calibrate on other images")
     if symmetric:
         zero_point = (qmin + qmax + 1) // 2
@@ -87,7 +87,8 @@ def affine_from_range(
     if scale < np.finfo(np.float32).tiny:  # a constant: any scale will do
         scale = 1.0
     if power_of_two:
-        scale = 2.0 ** math.ceil(math.log2(scale))
+        mantissa, exponent = math.frexp(scale)
+        scale = math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
     if not symmetric:
         zero_point = min(max(math.floor(qmin - low / scale + 0.5), qmin), qmax)
     return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax)
@@ -106,8 +107,8 @@ def multiplier_and_shift(real: float, bits: int = 16) -> tuple[int, int]:
         raise InvalidNetworkError(
             f"multiplier of {bits} bits: choose {MIN_MULTIPLIER_BITS} to {MAX_MULTIPLIER_BITS}"
         )
-    if not (math.isfinite(real) and real >= 0):
-        raise InvalidNetworkError(f"a requantization factor of {real} is not 0 or positive")
+    if not 0 <= real < 2.0**MAX_MULTIPLIER_BITS:
+        raise InvalidNetworkError(f"a requantization factor of {real} is not in 0…2^31")
     exponent = math.frexp(real)[1]  # 2^(exponent-1) <= real < 2^exponent
     right_shift = min(max(bits - exponent, 1), MAX_RIGHT_SHIFT)
     multiplier = math.floor(math.ldexp(real, right_shift) + 0.5)

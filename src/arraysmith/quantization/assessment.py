@@ -93,7 +93,7 @@ def _reals(layer: IntegerLayer, q: NDArray[Any]) -> NDArray[np.float64]:
     return layer.output.dequantize(q)
 
 
-def _facts(layer: IntegerLayer, ends_with: str, sqnr: float) -> QuantizedLayer:
+def _facts(layer: IntegerLayer, ends_with: str, sqnr: float | None) -> QuantizedLayer:
     weighted = layer if isinstance(layer, WeightedLayer) else None
     low, high = weighted.accumulator_range if weighted else (None, None)
     if layer.output is None:

@@ -96,7 +96,7 @@ def calibrated_range(observation: Observation, scheme: Scheme) -> tuple[float, f
         case Calibration.PERCENTILE:
             return _percentile_range(observation, scheme.percentile)
         case Calibration.MSE:
-            return _mse_range(observation)
+            return _mse_range(observation, scheme)
 
 
 def _percentile_range(observation: Observation, percentile: float) -> tuple[float, float]:
@@ -109,13 +109,18 @@ def _percentile_range(observation: Observation, percentile: float) -> tuple[floa
     return float(low), float(high)
 
 
-def _mse_range(observation: Observation) -> tuple[float, float]:
+def _mse_range(observation: Observation, scheme: Scheme) -> tuple[float, float]:
     """Shrink the range step by step; keep the one of least squared error over the histogram."""
     edges = np.linspace(observation.low, observation.high, HISTOGRAM_BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
 
     def error(shrink: float) -> float:
-        affine = affine_from_range(shrink * observation.low, shrink * observation.high)
+        affine = affine_from_range(
+            shrink * observation.low,
+            shrink * observation.high,
+            signed=scheme.signed_activations,
+            power_of_two=scheme.power_of_two,
+        )
         rounded = affine.dequantize(affine.quantize(centres))
         return float((observation.counts * (centres - rounded) ** 2).sum())
 

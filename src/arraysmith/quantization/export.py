@@ -97,6 +97,8 @@ def export(network: IntegerNetwork, folder: Path) -> Manifest:
             f"layer names {', '.join(layer.name for layer in parts.layers)} become the same C "
             "names; rename those that differ in punctuation only"
         )
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: a file is in the way of the folder; name another with --to")
     if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
         raise OutputError(
             f"{folder}: holds other files and no {MANIFEST}; an export replaces its folder as a "
@@ -226,7 +228,7 @@ def _read_layer(folder: Path, layer: LayerStructure) -> dict[str, NDArray[Any]]:
 def _read_manifest(path: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode(read_bytes(path), type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InputFileError(f"{path}: damaged ({error}); export it again") from error
     if manifest.format != FORMAT:
         raise InputFileError(f"{path}: format {manifest.format!r}, expected {FORMAT!r}")

@@ -48,5 +48,12 @@ def load(path: Path) -> IntegerNetwork:
         return assemble(parts, numbers)
     except InvalidNetworkError as error:
         raise InputFileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        msgspec.MsgspecError,
+        RecursionError,
+    ) as error:
         raise InputFileError(f"{path}: a damaged model ({error}); quantize again") from error

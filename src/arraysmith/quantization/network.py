@@ -60,6 +60,14 @@ class WeightedLayer:
                 f"layer {self.name!r}: weights are {self.weight.dtype} and biases "
                 f"{self.bias.dtype}, expected int8 and int32"
             )
+        zero_point, scale = self.weight_zero_point, self.weight_scale
+        if out and not (-128 <= zero_point.min() <= zero_point.max() <= 127):
+            raise InvalidNetworkError(
+                f"layer {self.name!r}: weight zero points {zero_point.min()}…{zero_point.max()} "
+                "are not int8"
+            )
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            raise InvalidNetworkError(f"layer {self.name!r}: a weight scale is not positive")
         if (self.output is None) != (self.requantization is None):
             raise InvalidNetworkError(f"layer {self.name!r}: an output needs a requantization")
         if self.output is None and (self.relu or self.pooled > 1):
@@ -204,6 +212,13 @@ class IntegerAveragePool:
     input: Affine
     output: Affine
     requantization: Requantization
+
+    def __post_init__(self) -> None:
+        """All channels share one scale."""
+        if len(self.requantization.multiplier) != 1:
+            raise InvalidNetworkError(
+                f"layer {self.name!r}: {len(self.requantization.multiplier)} multipliers for a pool"
+            )
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels, rows, columns) to (channels, rows // window, columns // window)."""

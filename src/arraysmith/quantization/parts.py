@@ -108,7 +108,7 @@ def assemble(parts: NetworkStructure, numbers: Mapping[str, NDArray[Any]]) -> In
         return IntegerNetwork(
             name=parts.name,
             input_shape=parts.input_shape,
-            input_table=numbers["input_table"].astype(np.int64),
+            input_table=_array(numbers, "input_table", (256,), INT64),
             layers=tuple(_assemble_layer(layer, numbers) for layer in parts.layers),
         )
     except KeyError as error:
@@ -183,17 +183,28 @@ def _checked(layer: LayerStructure, numbers: Mapping[str, NDArray[Any]]) -> dict
     """The arrays of a layer, each of the shape and type it must have."""
     values: dict[str, NDArray[Any]] = {}
     for key, (shape, dtype) in number_shapes(layer).items():
-        array = numbers[f"{layer.name}.{key}"]
-        if not np.isfinite(array).all():
-            raise InvalidNetworkError(f"array '{layer.name}.{key}' holds NaN or infinity")
-        converted = array.astype(dtype)
-        if array.shape != shape or not np.array_equal(converted, array):
-            raise InvalidNetworkError(
-                f"array '{layer.name}.{key}' has shape {array.shape} and type {array.dtype}, or "
-                f"values that do not fit; expected shape {shape} of {dtype}"
-            )
-        values[key] = converted
+        values[key] = _array(numbers, f"{layer.name}.{key}", shape, dtype)
     return values
+
+
+def _array(
+    numbers: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """An array of exactly this shape whose values all fit the type."""
+    array = numbers[name]
+    if array.shape != shape or array.dtype.kind not in "iuf":
+        raise InvalidNetworkError(
+            f"array {name!r} has shape {array.shape} of {array.dtype}, expected {shape} of {dtype}"
+        )
+    if not np.isfinite(array).all():
+        raise InvalidNetworkError(f"array {name!r} holds NaN or infinity")
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        # 2^63 is the first float beyond int64; the limit itself would round up to it.
+        fits = (array >= limits.min) & (array <= min(limits.max, 2**62))
+        if not fits.all() or not (array == np.floor(array)).all():
+            raise InvalidNetworkError(f"array {name!r} holds values that are no {dtype}")
+    return array.astype(dtype)
 
 
 def _assemble_layer(layer: LayerStructure, numbers: Mapping[str, NDArray[Any]]) -> IntegerLayer:

@@ -243,7 +243,7 @@ def _correct_biases(
 
     Layers are corrected in order, each on what the corrected ones before it give (Nagel et al.,
     ICCV 2019, section 4.2, with measured means). The mean of an accumulator is linear in its
-    inputs, so it comes exactly from the sum of the input integers over all images.
+    inputs, so it comes from the sum of the input integers over all images.
     """
     x = torch.from_numpy(network.input_table[images].reshape(-1, *network.input_shape))
     layers: list[IntegerLayer] = []

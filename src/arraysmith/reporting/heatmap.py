@@ -43,6 +43,8 @@ def heat_maps(facts: ExplorationFacts, designs: Mapping[str, NDArray[Any]]) -> t
     maps = []
     for dataflow in facts.dataflows:
         members = np.flatnonzero(drawn & (designs["dataflow"] == dataflow))
+        if not len(members):
+            continue
         cycles = np.full((len(rows), len(cols)), np.nan)
         row = np.searchsorted(rows, designs["rows"][members])
         col = np.searchsorted(cols, designs["cols"][members])

@@ -43,7 +43,9 @@ def quantization_error(facts: Quantization) -> go.Figure:
     figure.add_bar(
         x=[_plain(layer.name) for layer in facts.layers],
         y=[layer.sqnr_db for layer in facts.layers],
-        text=[f"{layer.sqnr_db:.1f}" for layer in facts.layers],
+        text=[
+            "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}" for layer in facts.layers
+        ],
         marker_color=COLOURS[0],
     )
     return figure

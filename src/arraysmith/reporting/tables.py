@@ -17,10 +17,12 @@ NOT_COVERED = "–"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading, and whether the cells are numbers."""
+    """A heading, and what its cells are."""
 
     name: str
     numeric: bool = True
+    optional: bool = False
+    """Whether a narrow terminal may leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def quantized_layers(facts: Quantization) -> Table:
                     f"{layer.output_scale:.4g}",
                     "int32" if layer.output_zero_point is None else str(layer.output_zero_point),
                     weights,
-                    f"{layer.sqnr_db:.1f}",
+                    "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
                     accumulator,
                     str(layer.accumulator_bits or NOT_COVERED),
                     f"{layer.magnitude_bound:,}" if layer.magnitude_bound else NOT_COVERED,
@@ -109,16 +111,16 @@ def quantized_layers(facts: Quantization) -> Table:
         title=f"Int8 network, layer by layer ({facts.calibration_images:,} calibration images)",
         columns=_columns(
             "layer:",
-            "up to:",
-            "range of its output",
-            "scale",
-            "zero point",
-            "weight scales",
+            "up to:?",
+            "range of its output?",
+            "scale?",
+            "zero point?",
+            "weight scales?",
             "SQNR dB",
-            "accumulator can reach",
+            "accumulator can reach?",
             "signed bits",
             "Σ|w|·max|x|+|b|",
-            "exact in:",
+            "exact in:?",
         ),
         rows=tuple(rows),
         note=f"{facts.accumulator_bits} signed accumulator bits suffice, proven. Scheme: {scheme}.",
@@ -133,7 +135,7 @@ def schemes(results: Sequence[SchemeResult]) -> Table:
                 found.scheme,
                 percent(found.training.agreement, 3),
                 str(found.training.changed),
-                f"{found.logits_sqnr_db:.1f}",
+                "exact" if found.logits_sqnr_db is None else f"{found.logits_sqnr_db:.1f}",
                 percent(found.test.int8_accuracy),
                 f"{found.test.int8_correct - found.test.float_correct:+d}",
                 f"{found.test.fixed} / {found.test.broken}",
@@ -152,10 +154,10 @@ def schemes(results: Sequence[SchemeResult]) -> Table:
             "changed",
             "logits SQNR dB",
             "test accuracy",
-            "images vs float",
-            "fixed / broken",
-            "McNemar p",
-            "accumulator bits",
+            "images vs float?",
+            "fixed / broken?",
+            "McNemar p?",
+            "accumulator bits?",
         ),
         rows=tuple(rows),
         note=f"Agreement with the float network on {images} training images is what a scheme is "
@@ -173,10 +175,10 @@ def simulated_networks(results: Sequence[NetworkMetrics]) -> Table:
             "overall util.",
             "mapping eff.",
             "compute util.",
-            "SRAM words",
-            "SRAM words/cycle",
-            "DRAM words",
-            "peak DRAM words/cycle",
+            "SRAM words?",
+            "SRAM words/cycle?",
+            "DRAM words?",
+            "peak DRAM words/cycle?",
         ),
         rows=tuple(
             Row(
@@ -189,7 +191,7 @@ def simulated_networks(results: Sequence[NetworkMetrics]) -> Table:
                     f"{found.sram_words:,}",
                     f"{found.sram_words / found.total_cycles:.2f}",
                     _integer(found.dram_words),
-                    _real(found.peak_dram_words_per_cycle),
+                    _asked(found.peak_dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
             for found in results
@@ -205,17 +207,17 @@ def simulated_layers(found: NetworkMetrics) -> Table:
         f"layer by layer (model: {found.model})",
         columns=_columns(
             "layer:",
-            "S_R×S_C×T",
-            "folds",
+            "S_R×S_C×T?",
+            "folds?",
             "total cycles",
             "stalls",
             "overall util.",
             "mapping eff.",
             "compute util.",
-            "SRAM reads ifmap / filter",
-            "SRAM writes ofmap",
-            "DRAM words ifmap / filter / ofmap",
-            "DRAM words/cycle",
+            "SRAM reads ifmap / filter?",
+            "SRAM writes ofmap?",
+            "DRAM words ifmap / filter / ofmap?",
+            "DRAM words/cycle?",
         ),
         rows=tuple(
             Row(
@@ -231,7 +233,7 @@ def simulated_layers(found: NetworkMetrics) -> Table:
                     f"{layer.ifmap.sram_words:,} / {layer.filter.sram_words:,}",
                     f"{layer.ofmap.sram_words:,}",
                     " / ".join(_integer(stream.dram_words) for stream in layer.streams),
-                    _real(layer.dram_words_per_cycle),
+                    _asked(layer.dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
             for layer in found.layers
@@ -279,12 +281,12 @@ def designs(
             percent(design.utilization),
         ]
         if memory:
-            cells += [_integer(design.dram_words), _real(design.peak_dram_words_per_cycle)]
-            asked, given = design.peak_dram_words_per_cycle, facts.dram_words_per_cycle
-            if asked is not None and given is not None and asked > given:
-                cells[-1] += f" > {given:g} given"
+            asked = _asked(design.peak_dram_words_per_cycle, facts.dram_words_per_cycle)
+            cells += [_integer(design.dram_words), asked]
         rows.append(Row(tuple(cells)))
-    return Table(title=title, columns=_columns(*names), rows=tuple(rows))
+    above = any(design.utilization > 1 for design in found)
+    note = "Above 100 %: SCALE-Sim leaves one cycle of each layer out (Q2)." if above else ""
+    return Table(title=title, columns=_columns(*names), rows=tuple(rows), note=note)
 
 
 def thinned(table: Table, most: int) -> Table:
@@ -339,20 +341,28 @@ def exploration_verdict(facts: ExplorationFacts) -> str:
 
 
 def _columns(*names: str) -> tuple[Column, ...]:
-    """Columns of numbers; a name that ends with a colon is a column of text."""
-    return tuple(Column(name.removesuffix(":"), not name.endswith(":")) for name in names)
+    """Columns of numbers; a name that ends in `:` is a column of text, in `?` an optional one."""
+    return tuple(
+        Column(
+            name.rstrip(":?"), numeric=not name.rstrip("?").endswith(":"), optional=name[-1] == "?"
+        )
+        for name in names
+    )
 
 
 def _integer(value: int | None) -> str:
     return NOT_COVERED if value is None else f"{value:,}"
 
 
+def _asked(needed: float | None, given: float | None) -> str:
+    """What is asked of the DRAM, marked where it is more than there is."""
+    if needed is not None and given is not None and needed > given:
+        return f"{needed:.2f} > {given:g} given"
+    return NOT_COVERED if needed is None else f"{needed:.2f}"
+
+
 def _figure(value: float) -> str:
     return f"{value:,.6g}" if value % 1 else f"{value:,.0f}"
-
-
-def _real(value: float | None) -> str:
-    return NOT_COVERED if value is None else f"{value:.2f}"
 
 
 def _name(results: Sequence[NetworkMetrics]) -> str:

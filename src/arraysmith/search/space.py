@@ -9,11 +9,9 @@ from enum import StrEnum
 import numpy as np
 
 from arraysmith.errors import DesignSpaceError
-from arraysmith.hardware import Dataflow
+from arraysmith.hardware import MAX_SIDE, Dataflow
 
-MAX_SIZE = 65_536
-"""The longest side of an array that is looked at."""
-MAX_DESIGNS = 100_000_000
+MAX_DESIGNS = 20_000_000
 
 _RANGE = re.compile(r"([0-9]{1,12})(?::([0-9]{1,12})(?::([0-9]{1,12}))?)?")
 
@@ -48,8 +46,8 @@ def parse_axis(text: str, name: str) -> tuple[int, ...]:
             raise DesignSpaceError(
                 f"{name} {part.strip()!r} is an empty range; give A:B[:STEP], A ≤ B, STEP ≥ 1"
             )
-        if first < 1 or last > MAX_SIZE:
-            raise DesignSpaceError(f"{name} {part.strip()!r}: sizes go from 1 to {MAX_SIZE}")
+        if first < 1 or last > MAX_SIDE:
+            raise DesignSpaceError(f"{name} {part.strip()!r}: sizes go from 1 to {MAX_SIDE}")
         values.update(range(first, last + 1, step))
     return tuple(sorted(values))
 

@@ -33,6 +33,7 @@ SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
 WORDS_PER_KIB = 1024
 MAX_FOLDS = 10**9
 _FOLDS_AT_ONCE = 2**20
+_STREAMED_AT_ONCE = 2**12
 
 
 def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
@@ -246,20 +247,31 @@ class _Folds:
                 case Dataflow.IS:
                     return last + self.R - 1
         for fold in range(self.count - 1, -1, -1):
-            pixel, word, cycle = self._ifmap_requests(fold)
-            inside = self.matrix.inside(pixel, word)
-            if inside.any():
-                return fold * self.cycles + int(cycle[inside].max())
+            latest = -1
+            # The streamed dimension is looked through from its end, a block at a time; what lies
+            # before a block is asked for at most R - 1 cycles after the block begins.
+            for stop in range(self.T, 0, -_STREAMED_AT_ONCE):
+                start = max(0, stop - _STREAMED_AT_ONCE)
+                pixel, word, cycle = self._ifmap_requests(fold, start, stop)
+                inside = self.matrix.inside(pixel, word)
+                latest = max(latest, int(np.where(inside, cycle, -1).max()))
+                if latest >= int(cycle.min()) + self.R:
+                    break
+            if latest >= 0:
+                return fold * self.cycles + latest
         raise AssertionError("element (0, 0) always lies in the ifmap")
 
     def _ifmap_requests(
-        self, fold: int
+        self, fold: int, start: int, stop: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Pixels, words and cycles within the fold of all its ifmap elements; they broadcast."""
+        """Pixels, words and cycles within a fold of ifmap elements; they broadcast.
+
+        Only elements start…stop-1 of the streamed dimension, where the ifmap is what streams.
+        """
         outer, inner = divmod(fold, self.along_rows)
         row = np.arange(inner * self.R, min((inner + 1) * self.R, self.S_R))
         col = np.arange(outer * self.C, min((outer + 1) * self.C, self.S_C))
-        lane, streamed = row - inner * self.R, np.arange(self.T)
+        lane, streamed = row - inner * self.R, np.arange(start, stop)
         match self.accelerator.dataflow:
             case Dataflow.OS:
                 return row[:, None], streamed[None], lane[:, None] + streamed[None]

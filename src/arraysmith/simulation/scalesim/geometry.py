@@ -122,4 +122,6 @@ def _covered(size: int, filter_size: int, windows: int, stride: int) -> int:
     """How many of `size` positions some window covers."""
     if stride <= filter_size:
         return min((windows - 1) * stride + filter_size, size)
-    return sum(min(filter_size, max(size - w * stride, 0)) for w in range(windows))
+    # Only the last window can hang over; it may lie outside altogether.
+    last = max(size - (windows - 1) * stride, 0)
+    return (windows - 1) * filter_size + min(filter_size, last)
