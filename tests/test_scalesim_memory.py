@@ -267,3 +267,25 @@ def test_quirks_are_named_with_the_right_values():
     assert listed["Q5"].physical > listed["Q5"].scalesim
     quick = quirks(layer, found, accelerator, rates, physical=False)
     assert {quirk.quirk for quirk in quick} == set(listed)
+
+
+def test_an_interval_that_ends_empty_is_issued():
+    """Distinct words an exact multiple of half the buffer: as a real run of SCALE-Sim printed."""
+    accelerator = Accelerator(
+        rows=13,
+        cols=14,
+        dataflow=Dataflow.OS,
+        ifmap_buffer_kib=1,
+        filter_buffer_kib=4,
+        ofmap_buffer_kib=4,
+    )
+    found = columns(simulated(Gemm(name="gemm", M=50, N=27, K=10), accelerator, None))
+    assert found["DRAM IFMAP Stop Cycle"] == 265.0
+    assert found["Avg IFMAP DRAM BW"] == 3.1645569620253164
+
+
+def test_an_empty_interval_at_the_end_is_an_error_too():
+    """Two refills in the last cycles with no third: SCALE-Sim divides by zero, we say so."""
+    accelerator = Accelerator(rows=1, cols=1000, dataflow=Dataflow.WS, filter_buffer_kib=1)
+    with pytest.raises(InvalidWorkloadError, match="half a buffer is asked for within one cycle"):
+        simulated(Gemm(name="gemm", M=3, N=1000, K=1), accelerator, None)

@@ -13,6 +13,7 @@ from arraysmith.version import __version__
 
 if TYPE_CHECKING:
     from arraysmith.errors import ArraysmithError
+    from arraysmith.flow.compare import compare
     from arraysmith.flow.demo import demo
     from arraysmith.flow.hardware import explore, read_workload, simulate
     from arraysmith.flow.learning import fetch_mnist, train
@@ -32,6 +33,7 @@ __all__ = [
     "Objective",
     "Workload",
     "__version__",
+    "compare",
     "compare_schemes",
     "demo",
     "evaluate",
@@ -55,6 +57,7 @@ _HOMES = {
     "Gemm": "workload",
     "Objective": "search.space",
     "Workload": "workload",
+    "compare": "flow.compare",
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
     "evaluate": "flow.quantization",

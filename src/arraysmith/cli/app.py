@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from arraysmith.cli import hardware, learning, simulate, worked_example
+from arraysmith.cli import compare, hardware, learning, simulate, worked_example
 from arraysmith.cli.terminal import errors_in_one_line, show_any_text
 from arraysmith.version import __version__
 
@@ -25,7 +25,13 @@ def arraysmith_command() -> None:
     """
 
 
-for verb in (*learning.VERBS, *simulate.VERBS, *hardware.VERBS, *worked_example.VERBS):
+for verb in (
+    *learning.VERBS,
+    *simulate.VERBS,
+    *hardware.VERBS,
+    *compare.VERBS,
+    *worked_example.VERBS,
+):
     arraysmith_command.add_command(verb)
 
 

@@ -146,6 +146,10 @@ class Walk:
                 )
                 advance(int(clock[memory.LINE]) - before)
         self._check(int(clock[memory.TROUBLE]))
+        if self.prefetches is None and any(
+            state[memory.REFILLS] and state[memory.FIRST] < state[memory.NEXT] for state in reads
+        ):  # the interval that ends the layer is empty too
+            self._check(memory.EMPTY_INTERVAL)
         memory.flush(clock, ofmap, *ring, self.write_sizes)
         return self._merge(closed, clock, reads, ofmap)
 
@@ -241,9 +245,9 @@ class Walk:
         rest = (state[memory.SETS] - state[memory.WINDOW]) * set_words + state[memory.IN_SET]
         if state[memory.REFILLS] == 0:
             return closed_form.prefetched(int(rest), set_words)
-        # The last interval is issued too if anything was waiting in it.
-        last = state[memory.STOP] if rest == 0 else state[memory.FIRST]
-        return int(state[memory.START]) + 1, int(last) + 1, int(state[memory.ISSUED] + rest)
+        # The last interval is issued too, also with nothing waiting in it.
+        last = int(state[memory.FIRST]) + 1
+        return int(state[memory.START]) + 1, last, int(state[memory.ISSUED] + rest)
 
 
 def _prefetches(
