@@ -308,3 +308,25 @@ def test_foreign_metrics_are_refused(command, tmp_path, content):
     (tmp_path / "out" / "metrics.json").write_text(content)
     assert command("report", "out").returncode == 1
     assert (tmp_path / "out" / "metrics.json").read_text() == content
+
+
+def test_traces_are_written_when_asked_for(command, topology, tmp_path):
+    """-s Y adds six traces a layer beside the reports; without -p it is wrong usage."""
+    config = tmp_path / "small.cfg"
+    config.write_text(
+        "[general]\nrun_name = small\n[architecture_presets]\nArrayHeight: 8\nArrayWidth: 8\n"
+        "IfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\nDataflow : os\n"
+        "[run_presets]\nInterfaceBandwidth: CALC\n"
+    )
+    arguments = ["simulate", "-c", config, "-t", topology, "-s", "Y"]
+    assert command(*arguments).returncode == 2
+    finished = command(*arguments, "-p", "out", "-l", "layout.csv")
+    assert finished.returncode == 0, finished.stderr
+    assert "Compute cycles: 3821" in finished.stdout
+    for layer in ("layer0", "layer1"):
+        names = sorted(path.name for path in (tmp_path / "out" / "small" / layer).iterdir())
+        assert names == [
+            f"{operand}_{place}_TRACE.csv"
+            for operand in ("FILTER", "IFMAP", "OFMAP")
+            for place in ("DRAM", "SRAM")
+        ]

@@ -50,6 +50,17 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Taken for SCALE-Sim's sake; it reads none either.",
 )
+@click.option(
+    "-s",
+    "--save-traces",
+    type=click.Choice(["Y", "N"]),
+    default="N",
+    show_default=True,
+    help="With -p: write the traces of every layer too. They are large.",
+)
+@click.option(
+    "--trace-format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
+)
 @click.option("--explain", is_flag=True, help="Name SCALE-Sim's quirks beside what is right.")
 @click.option("--rows", type=int, default=None, help="Array height  [default: 16, or the config's]")
 @click.option("--cols", type=int, default=None, help="Array width  [default: 16, or the config's]")
@@ -70,6 +81,8 @@ def simulate(
     parent: Path | None,
     output: Path | None,
     layout: Path | None,
+    save_traces: str,
+    trace_format: str,
     rows: int | None,
     cols: int | None,
     dataflow: str | None,
@@ -107,6 +120,8 @@ def simulate(
     bandwidths = None if found is None else found.bandwidths
     progress = progress_bars(quiet=quiet)
     if parent is None:
+        if save_traces == "Y":
+            raise click.UsageError("-s Y writes traces beside the reports of -p; give -c and -p")
         written = output or run_folder_of(model)
         results = hardware.simulate(
             workload,
@@ -124,6 +139,7 @@ def simulate(
             workload,
             replace(found, accelerator=accelerators[0]),
             parent,
+            traces=trace_format if save_traces == "Y" else None,
             progress=progress,
         )
         results = (result,)

@@ -39,6 +39,7 @@ _EXTRAS = {
     "matplotlib": "report",
     "plotly": "report",
     "jinja2": "report",
+    "pyarrow": "parquet",
 }
 
 

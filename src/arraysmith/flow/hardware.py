@@ -120,6 +120,7 @@ def simulate_like_scalesim(
     config: Config,
     parent: Path,
     *,
+    traces: str | None = None,
     progress: Progress = silent,
 ) -> NetworkMetrics:
     """Do what `python -m scalesim.scale` does: write its reports under `parent`/<run_name>/.
@@ -128,6 +129,7 @@ def simulate_like_scalesim(
         workload: the layers of the topology.
         config: what the config file says.
         parent: the folder above the run's.
+        traces: "csv" or "parquet" writes the traces of every layer too, into layer<i>/.
         progress: shows the layers that have to be walked cycle by cycle.
     """
     from arraysmith.simulation.scalesim.reports import report_texts
@@ -136,6 +138,20 @@ def simulate_like_scalesim(
     (result,) = simulate(
         workload, (config.accelerator,), bandwidths=config.bandwidths, progress=progress
     )
+    if traces is not None:
+        from arraysmith.simulation.scalesim.traces import Offsets, write_traces
+
+        ifmap, filter_, ofmap = config.offsets
+        for number, layer in enumerate(workload.layers):
+            write_traces(
+                layer,
+                config.accelerator,
+                config.bandwidths,
+                Offsets(ifmap=ifmap, filter=filter_, ofmap=ofmap),
+                folder / f"layer{number}",
+                parquet=traces == "parquet",
+                progress=progress,
+            )
     for name, text in report_texts(result).items():
         write_text(folder / name, text)
     return result

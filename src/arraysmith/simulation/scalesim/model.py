@@ -127,7 +127,7 @@ class Walk:
         if self.prefetches:
             for state, found in zip(reads, self.prefetches, strict=True):
                 state[memory.FETCHED] = found.first_requests * found.words_per_cycle
-        buffers = self._read_buffers()
+        buffers = self.read_buffers()
         states = (*reads, ofmap)
         with progress(self.layer.name, self.lines) as advance:
             while clock[memory.LINE] < self.lines and clock[memory.TROUBLE] == memory.FINE:
@@ -145,15 +145,11 @@ class Walk:
                     until,
                 )
                 advance(int(clock[memory.LINE]) - before)
-        self._check(int(clock[memory.TROUBLE]))
-        if self.prefetches is None and any(
-            state[memory.REFILLS] and state[memory.FIRST] < state[memory.NEXT] for state in reads
-        ):  # the interval that ends the layer is empty too
-            self._check(memory.EMPTY_INTERVAL)
+        self.check(int(clock[memory.TROUBLE]))
         memory.flush(clock, ofmap, *ring, self.write_sizes)
         return self._merge(closed, clock, reads, ofmap)
 
-    def _read_buffers(self) -> tuple[tuple[object, ...], ...]:
+    def read_buffers(self) -> tuple[tuple[object, ...], ...]:
         """For each read buffer: stamps, lines of its addresses, sizes, words of a set."""
         found: list[tuple[object, ...]] = []
         for stream, words in enumerate((self.where.ifmap_words, self.where.filter_words)):
@@ -182,7 +178,8 @@ class Walk:
             )
         return tuple(found)
 
-    def _check(self, trouble: int) -> None:
+    def check(self, trouble: int) -> None:
+        """Raise what a walk ran into, if it did."""
         name = self.layer.name
         if trouble == memory.ENDLESS:
             raise InvalidWorkloadError(
@@ -246,8 +243,10 @@ class Walk:
         if state[memory.REFILLS] == 0:
             return closed_form.prefetched(int(rest), set_words)
         # The last interval is issued too, also with nothing waiting in it.
-        last = int(state[memory.FIRST]) + 1
-        return int(state[memory.START]) + 1, last, int(state[memory.ISSUED] + rest)
+        last = int(state[memory.FIRST])
+        if last < state[memory.NEXT]:
+            self.check(memory.EMPTY_INTERVAL)
+        return int(state[memory.START]) + 1, last + 1, int(state[memory.ISSUED] + rest)
 
 
 def _prefetches(
