@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
 from arraysmith.errors import InvalidNetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Shape = tuple[int, ...]
 
@@ -139,6 +143,21 @@ class Flatten:
 LayerSpec = Convolution | Linear | AveragePool | Activation | Flatten
 
 
+class Shaped(Protocol):
+    """Anything that knows the shape it gives for a shape it takes."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Input shape to output shape."""
+
+
+def chained_shapes(input_shape: Shape, layers: Sequence[Shaped]) -> tuple[Shape, ...]:
+    """The input shape, then the output shape of every layer of a chain."""
+    shapes = [input_shape]
+    for layer in layers:
+        shapes.append(layer.output_shape(shapes[-1]))
+    return tuple(shapes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     """A chain of layers over inputs of `input_shape`."""
@@ -160,10 +179,7 @@ class NetworkSpec:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The input shape, then the output shape of every layer."""
-        shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
-        return tuple(shapes)
+        return chained_shapes(self.input_shape, self.layers)
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.files import is_safe_name
+from arraysmith.models import chained_shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -319,10 +320,7 @@ class IntegerNetwork:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The input shape, then the output shape of every layer."""
-        shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
-        return tuple(shapes)
+        return chained_shapes(self.input_shape, self.layers)
 
     @property
     def weighted_layers(self) -> tuple[IntegerConv2d | IntegerLinear, ...]:

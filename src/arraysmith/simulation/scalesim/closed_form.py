@@ -42,9 +42,17 @@ def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
     Raises:
         InvalidWorkloadError: a layer for which SCALE-Sim itself has no answer (a single cycle).
     """
+    layers = tuple(simulate_layer(layer, accelerator) for layer in workload.layers)
+    return network_metrics(workload, accelerator, MODEL, layers)
+
+
+def network_metrics(
+    workload: Workload, accelerator: Accelerator, model: str, layers: tuple[LayerMetrics, ...]
+) -> NetworkMetrics:
+    """The layers of a workload put together with what they ran on."""
     return NetworkMetrics(
         workload=workload.name,
-        model=MODEL,
+        model=model,
         rows=accelerator.rows,
         cols=accelerator.cols,
         dataflow=accelerator.dataflow.value,
@@ -52,7 +60,7 @@ def simulate(workload: Workload, accelerator: Accelerator) -> NetworkMetrics:
         filter_buffer_kib=accelerator.filter_buffer_kib,
         ofmap_buffer_kib=accelerator.ofmap_buffer_kib,
         dram_words_per_cycle=accelerator.dram_words_per_cycle,
-        layers=tuple(simulate_layer(layer, accelerator) for layer in workload.layers),
+        layers=layers,
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from arraysmith.simulation.scalesim.geometry import Im2col
     from arraysmith.workload import Layer, Workload
 
-CALC, USER = "scalesim CALC", "scalesim USER"
+CALC, USER = closed_form.MODEL, "scalesim USER"
 LINES_A_CALL = 50_000
 PARTIAL_ROWS = 1 << 16
 
@@ -53,18 +53,8 @@ def simulate(
         if bandwidths is not None or found.dram_words is None:
             found = Walk(layer, accelerator, bandwidths).run(found, progress)
         layers.append(found)
-    return NetworkMetrics(
-        workload=workload.name,
-        model=CALC if bandwidths is None else USER,
-        rows=accelerator.rows,
-        cols=accelerator.cols,
-        dataflow=accelerator.dataflow.value,
-        ifmap_buffer_kib=accelerator.ifmap_buffer_kib,
-        filter_buffer_kib=accelerator.filter_buffer_kib,
-        ofmap_buffer_kib=accelerator.ofmap_buffer_kib,
-        dram_words_per_cycle=accelerator.dram_words_per_cycle,
-        layers=tuple(layers),
-    )
+    mode = CALC if bandwidths is None else USER
+    return closed_form.network_metrics(workload, accelerator, mode, tuple(layers))
 
 
 def stalls_counted_once(
