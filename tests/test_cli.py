@@ -256,12 +256,20 @@ def test_interrupted_training_keeps_its_last_checkpoint(mnist, tmp_path):
     subprocess.run([*run, "1"], cwd=tmp_path, check=True, timeout=300)
     last = tmp_path / "run" / "save_model" / "last_model.pth"
     process = subprocess.Popen(
-        [*run, "30", "--resume"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*run, "30", "--resume"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background hands an ignored Ctrl-C on to its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     time.sleep(6)  # well inside the thirty epochs
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    try:
+        _, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert message.strip() == "arraysmith: interrupted; what was finished is kept"
     assert 1 <= len(checkpoint.load(last).history.epochs) < 30
