@@ -25,6 +25,17 @@ def topology(tmp_path):
     return path
 
 
+def config_file(folder, run_name):
+    """A SCALE-Sim config of an 8×8 array, CALC mode."""
+    path = folder / "array.cfg"
+    path.write_text(
+        f"[general]\nrun_name = {run_name}\n[architecture_presets]\nArrayHeight: 8\n"
+        "ArrayWidth: 8\nIfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\n"
+        "Dataflow : os\n[run_presets]\nInterfaceBandwidth: CALC\n"
+    )
+    return path
+
+
 def refused(finished, message, code=1):
     """The whole message is one line on standard error, with the exit code, and no traceback."""
     assert finished.stderr == f"arraysmith: {message}\n"
@@ -48,12 +59,7 @@ def test_wrong_usage_exits_with_2(command, topology):
 
 def test_simulate_prints_and_writes(command, topology, tmp_path):
     """A topology and a config give SCALE-Sim's figures, on screen, as JSON and as CSV."""
-    config = tmp_path / "small.cfg"
-    config.write_text(
-        "[general]\nrun_name = small\n[architecture_presets]\nArrayHeight: 8\nArrayWidth: 8\n"
-        "IfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\nDataflow : os\n"
-        "[run_presets]\nInterfaceBandwidth: CALC\n"
-    )
+    config = config_file(tmp_path, "small")
     finished = command("simulate", "-c", config, "-t", topology, "-p", "out", "--json")
     assert finished.returncode == 0, finished.stderr
     (found,) = json.loads(finished.stdout)
@@ -216,12 +222,7 @@ def test_a_full_disk_leaves_earlier_outputs_whole(command, topology, tmp_path):
 
 def test_a_run_name_cannot_leave_the_output_folder(command, topology, tmp_path):
     """A config's run name with a path in it is refused."""
-    config = tmp_path / "evil.cfg"
-    config.write_text(
-        "[general]\nrun_name = ../../evil\n[architecture_presets]\nArrayHeight: 8\n"
-        "ArrayWidth: 8\nIfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\nDataflow: os\n"
-        "[run_presets]\nInterfaceBandwidth: CALC\n"
-    )
+    config = config_file(tmp_path, "../../evil")
     refused(
         command("simulate", "-c", config, "-t", topology, "-p", "out"),
         "run name '../../evil' cannot be a folder; use letters, digits, dots, dashes, underscores",
@@ -320,12 +321,7 @@ def test_foreign_metrics_are_refused(command, tmp_path, content):
 
 def test_traces_are_written_when_asked_for(command, topology, tmp_path):
     """-s Y adds six traces a layer beside the reports; without -p it is wrong usage."""
-    config = tmp_path / "small.cfg"
-    config.write_text(
-        "[general]\nrun_name = small\n[architecture_presets]\nArrayHeight: 8\nArrayWidth: 8\n"
-        "IfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\nDataflow : os\n"
-        "[run_presets]\nInterfaceBandwidth: CALC\n"
-    )
+    config = config_file(tmp_path, "small")
     arguments = ["simulate", "-c", config, "-t", topology, "-s", "Y"]
     assert command(*arguments).returncode == 2
     finished = command(*arguments, "-p", "out", "-l", "layout.csv")

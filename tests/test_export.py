@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from arraysmith.errors import InputFileError, OutputError
+from arraysmith.files import json_bytes
 from arraysmith.learning.network import FloatNetwork
 from arraysmith.models import (
     Activation,
@@ -107,7 +108,7 @@ def seal(folder, change):
     manifest = msgspec.json.decode(path.read_bytes(), type=export_module.Manifest)
     manifest = change(manifest)
     manifest = replace(manifest, sha256=export_module._digest(manifest))
-    path.write_bytes(export_module._encode(manifest))
+    path.write_bytes(json_bytes(manifest))
 
 
 # ---- what is written

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from arraysmith.errors import InputFileError, OutputError
 
 try:
@@ -127,6 +129,12 @@ def check_writable(folder: Path) -> None:
     with writing(folder / ".writable"):
         pass
     (folder / ".writable").unlink(missing_ok=True)
+
+
+def json_bytes(facts: object) -> bytes:
+    """Facts as JSON that people can read and that is the same whenever the facts are."""
+    encoded = msgspec.json.encode(facts, order="deterministic")
+    return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from arraysmith.errors import InvalidNetworkError
@@ -187,14 +186,6 @@ class NetworkSpec:
         return {
             name: shape for layer in self.layers for name, shape in layer.parameter_shapes.items()
         }
-
-    @property
-    def layer_shapes(self) -> tuple[tuple[LayerSpec, Shape, Shape], ...]:
-        """Every layer with its input and output shape."""
-        return tuple(
-            (layer, before, after)
-            for layer, (before, after) in zip(self.layers, pairwise(self.shapes), strict=True)
-        )
 
 
 def lenet5(activation: ActivationKind = ActivationKind.RELU) -> NetworkSpec:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from arraysmith.errors import InputFileError
-from arraysmith.files import locked, read_bytes, write_bytes
+from arraysmith.files import json_bytes, locked, read_bytes, write_bytes
 from arraysmith.version import __version__
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class RunFolder:
                 provenance.pop(name, None)
             provenance[section] = Provenance(command=command, versions=versions())
             content |= {"format": FORMAT, section: facts, "provenance": provenance}
-            encoded = msgspec.json.encode(content, order="deterministic")
-            write_bytes(self.metrics_path, msgspec.json.format(encoded, indent=2) + b"\n")
+            write_bytes(self.metrics_path, json_bytes(content))
 
     def facts(self, section: str, kind: type[T]) -> T | None:
         """The recorded facts of a section, checked against their type; None if there are none.

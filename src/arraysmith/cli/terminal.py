@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -25,6 +24,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from arraysmith.errors import ArraysmithError, MissingExtraError
+from arraysmith.files import json_bytes
 from arraysmith.progress import silent
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def say(text: str = "") -> None:
 
 def show_json(facts: object) -> None:
     """Machine-readable results on standard output."""
-    encoded = msgspec.json.encode(facts, order="deterministic")
-    click.echo(msgspec.json.format(encoded, indent=2).decode())
+    click.echo(json_bytes(facts).decode(), nl=False)
 
 
 def show_table(facts: TableFacts) -> None:

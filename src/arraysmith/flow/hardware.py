@@ -230,9 +230,7 @@ def explore(
     ranking = found.ranking(objective, RANKED)
     seconds = time.perf_counter() - start
 
-    def facts(design: Design) -> DesignFacts:
-        return _facts(design, workload, accelerator)
-
+    ranked = tuple(_with_memory(design, workload, accelerator) for design in ranking)
     per_dataflow = [
         design for dataflow in space.dataflows for design in found.ranking(objective, 1, dataflow)
     ]
@@ -252,20 +250,12 @@ def explore(
         objective=objective.value,
         covered=space.size,
         designs=space.designs,
-        best=facts(ranking[0]),
-        ranking=tuple(facts(design) for design in ranking),
-        best_per_dataflow=tuple(facts(design) for design in per_dataflow),
-        front=tuple(
-            DesignFacts(
-                rows=design.rows,
-                cols=design.cols,
-                dataflow=design.dataflow.value,
-                pes=design.pes,
-                total_cycles=design.total_cycles,
-                utilization=design.utilization,
-            )
-            for design in found.front
+        best=ranked[0],
+        ranking=ranked,
+        best_per_dataflow=tuple(
+            _with_memory(design, workload, accelerator) for design in per_dataflow
         ),
+        front=tuple(_facts(design) for design in found.front),
         seconds=seconds,
     )
     if output is not None:
@@ -286,13 +276,7 @@ def output_folder(parent: Path, name: str) -> Path:
     return parent / name
 
 
-def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> DesignFacts:
-    """A design with what the closed form says of its memories."""
-    array = replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow)
-    try:
-        simulated = simulate_workload(workload, array)
-    except InvalidWorkloadError:  # a layer of a single cycle: SCALE-Sim has no figures for it
-        simulated = None
+def _facts(design: Design) -> DesignFacts:
     return DesignFacts(
         rows=design.rows,
         cols=design.cols,
@@ -300,8 +284,20 @@ def _facts(design: Design, workload: Workload, accelerator: Accelerator) -> Desi
         pes=design.pes,
         total_cycles=design.total_cycles,
         utilization=design.utilization,
-        dram_words=simulated.dram_words if simulated else None,
-        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle if simulated else None,
+    )
+
+
+def _with_memory(design: Design, workload: Workload, accelerator: Accelerator) -> DesignFacts:
+    """A design with what the closed form says of its memories."""
+    array = replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow)
+    try:
+        simulated = simulate_workload(workload, array)
+    except InvalidWorkloadError:  # a layer of a single cycle: SCALE-Sim has no figures for it
+        return _facts(design)
+    return replace(
+        _facts(design),
+        dram_words=simulated.dram_words,
+        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle,
     )
 
 

@@ -68,7 +68,7 @@ def load(path: Path) -> Checkpoint:
         InputFileError: not a checkpoint, or one whose tensors do not fit its network.
     """
     content = read_bytes(path)
-    description = _read_safetensors(path, content) or _read_pth(path, content)
+    description = _read_safetensors(path, content) or load_plain(path, content)
     if description.get("format") != FORMAT:
         raise InputFileError(
             f"{path}: format is {description.get('format')!r}, expected {FORMAT!r}; "
@@ -133,7 +133,3 @@ def _read_safetensors(path: Path, content: bytes) -> dict[str, Any] | None:
             f"{path}: not a safetensors file ({error}); give a checkpoint that Arraysmith wrote"
         ) from error
     return {**header.get("__metadata__", {}), "parameters": parameters, "state": {}}
-
-
-def _read_pth(path: Path, content: bytes) -> dict[str, Any]:
-    return load_plain(path, content)

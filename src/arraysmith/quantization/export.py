@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from arraysmith.errors import InputFileError, InvalidNetworkError, OutputError
-from arraysmith.files import is_safe_name, read_bytes, read_text, sha256, writing_folder
+from arraysmith.files import is_safe_name, json_bytes, read_bytes, read_text, sha256, writing_folder
 from arraysmith.formats.parameters import (
     c_array,
     decimal_text,
@@ -130,7 +130,7 @@ def export(network: IntegerNetwork, folder: Path) -> Manifest:
         put(f"{network.name}.h", c_header(network), None, None)
         manifest = Manifest(format=FORMAT, arithmetic=ARITHMETIC, network=parts, files=tuple(files))
         manifest = replace(manifest, sha256=_digest(manifest))
-        (new / MANIFEST).write_bytes(_encode(manifest))
+        (new / MANIFEST).write_bytes(json_bytes(manifest))
     return manifest
 
 
@@ -240,12 +240,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _digest(manifest: Manifest) -> str:
-    return sha256(_encode(replace(manifest, sha256="")))
-
-
-def _encode(manifest: Manifest) -> bytes:
-    encoded = msgspec.json.encode(manifest, order="deterministic")
-    return msgspec.json.format(encoded, indent=2) + b"\n"
+    return sha256(json_bytes(replace(manifest, sha256="")))
 
 
 def _c_constants(layer: LayerStructure, before: Shape, after: Shape) -> dict[str, int]:
