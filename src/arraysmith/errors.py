@@ -35,6 +35,10 @@ class InvalidWorkloadError(ArraysmithError):
     """A layer whose dimensions cannot be."""
 
 
+class InvalidMappingError(ArraysmithError):
+    """A mapping that cannot be, or that does not fit its layer or its buffers."""
+
+
 class DesignSpaceError(ArraysmithError):
     """A design space that is empty, or that its constraints empty."""
 

@@ -1,7 +1,8 @@
 """What an array has to compute: layers as matrix products, without weights.
 
 `Gemm(M, N, K)` is (M×K)·(K×N). A `Conv2d` is one by im2col and keeps its geometry, because memories
-care for the halo and not for the duplicates. Batch is 1 throughout.
+care for the halo and not for the duplicates. `groups` and `batch` are 1 unless given; SCALE-Sim
+knows neither.
 """
 
 from __future__ import annotations
@@ -14,6 +15,33 @@ MAX_DIMENSION = 2**31 - 1
 """Of a layer, also as a matrix product; it keeps NumPy's 64-bit integers from wrapping."""
 
 
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Rounded up."""
+    return -(-dividend // divisor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSizes:
+    """A layer as loops; a Gemm is a convolution of one column with a 1×1 filter."""
+
+    groups: int
+    images: int
+    rows: int
+    """Of the ofmap, like the columns."""
+    cols: int
+    out_channels: int
+    """Of one group, like the input channels."""
+    in_channels: int
+    filter_rows: int = 1
+    filter_cols: int = 1
+    stride: int = 1
+
+    @property
+    def taps(self) -> int:
+        """Words of a filter in one input channel."""
+        return self.filter_rows * self.filter_cols
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
     """(M×K)·(K×N); a fully connected layer has M = 1, N outputs and K inputs."""
@@ -22,6 +50,8 @@ class Gemm:
     M: int
     N: int
     K: int
+    batch: int = 1
+    """Independent products of this shape, as in attention; images that share a filter are M."""
 
     def __post_init__(self) -> None:
         """All dimensions are at least 1."""
@@ -30,12 +60,24 @@ class Gemm:
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations."""
-        return self.M * self.N * self.K
+        return self.batch * self.M * self.N * self.K
+
+    @property
+    def loops(self) -> LoopSizes:
+        """The loops of the product."""
+        return LoopSizes(
+            groups=self.batch,
+            images=1,
+            rows=self.M,
+            cols=1,
+            out_channels=self.N,
+            in_channels=self.K,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv2d:
-    """A dense 2-D convolution of one image."""
+    """A 2-D convolution; with `groups` equal to its channels, a depthwise one."""
 
     name: str
     ifmap_rows: int
@@ -48,10 +90,20 @@ class Conv2d:
     stride: int = 1
     padding: int = 0
     """Zeros on each of the four sides."""
+    groups: int = 1
+    """Independent convolutions side by side; both channel counts are of all of them together."""
+    batch: int = 1
+    """Images, computed with the same filter."""
 
     def __post_init__(self) -> None:
-        """All dimensions are at least 1 and the filter fits into the padded ifmap."""
+        """Dimensions are at least 1, the filter fits the padded ifmap, groups divide channels."""
         _check_dimensions(self)
+        for channels in ("in_channels", "out_channels"):
+            if getattr(self, channels) % self.groups:
+                raise InvalidWorkloadError(
+                    f"layer {self.name!r}: {self.groups} groups do not divide its "
+                    f"{getattr(self, channels)} {channels}"
+                )
         for filter_size, ifmap_size, axis in (
             (self.filter_rows, self.padded_rows, "rows"),
             (self.filter_cols, self.padded_cols, "columns"),
@@ -85,12 +137,28 @@ class Conv2d:
 
     @property
     def gemm(self) -> Gemm:
-        """The matrix product that im2col makes of it."""
+        """The matrix product that im2col makes of one group; as many of them as groups."""
         return Gemm(
             name=self.name,
-            M=self.ofmap_rows * self.ofmap_cols,
-            N=self.out_channels,
-            K=self.filter_rows * self.filter_cols * self.in_channels,
+            M=self.batch * self.ofmap_rows * self.ofmap_cols,
+            N=self.out_channels // self.groups,
+            K=self.filter_rows * self.filter_cols * self.in_channels // self.groups,
+            batch=self.groups,
+        )
+
+    @property
+    def loops(self) -> LoopSizes:
+        """The loops of the convolution."""
+        return LoopSizes(
+            groups=self.groups,
+            images=self.batch,
+            rows=self.ofmap_rows,
+            cols=self.ofmap_cols,
+            out_channels=self.out_channels // self.groups,
+            in_channels=self.in_channels // self.groups,
+            filter_rows=self.filter_rows,
+            filter_cols=self.filter_cols,
+            stride=self.stride,
         )
 
     @property

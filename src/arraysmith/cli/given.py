@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from arraysmith.workload import Workload
 
 
-def given_workload(model: Path | None, topology: Path | None, input_type: str) -> Workload:
+def given_workload(
+    model: Path | None, topology: Path | None, input_type: str, *, grouped: bool = False
+) -> Workload:
     """The layers of MODEL or of the topology, whichever was given.
 
     Raises:
@@ -26,9 +28,9 @@ def given_workload(model: Path | None, topology: Path | None, input_type: str) -
 
     kind: Kind = "gemm" if input_type == "gemm" else "conv"
     if model is not None and topology is None:
-        return read_workload(model, kind)
+        return read_workload(model, kind, grouped=grouped)
     if topology is not None and model is None:
-        return read_topology(topology, kind)
+        return read_topology(topology, kind, grouped=grouped)
     raise click.UsageError("give either a MODEL or a topology with -t")
 
 

@@ -39,12 +39,14 @@ DESIGNS_FILE = "designs.npz"
 RANKED = 10
 
 
-def read_workload(source: Path, kind: Kind = "conv") -> Workload:
+def read_workload(source: Path, kind: Kind = "conv", *, grouped: bool = False) -> Workload:
     """The layers of a SCALE-Sim topology, of an int8 model, or of a folder that holds one.
 
     Args:
         source: a topology `.csv`; a `quant_model.pth`; a run folder; or an exported `weight/`.
         kind: whether a topology has conv or gemm rows.
+        grouped: a topology's depthwise rows become layers of groups, as the model `physical` takes
+            them, and not one layer a channel.
 
     Raises:
         InputFileError: none of these, or damaged.
@@ -67,7 +69,7 @@ def read_workload(source: Path, kind: Kind = "conv") -> Workload:
 
         return workload(model_file.load(source))
     if source.suffix == ".csv":
-        return read_topology(source, kind)
+        return read_topology(source, kind, grouped=grouped)
     if not source.exists():
         raise InputFileError(f"{source}: not there; give a run folder, a .pth or a topology .csv")
     raise InputFileError(

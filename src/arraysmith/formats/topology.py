@@ -5,7 +5,7 @@
 
 The trailing comma that SCALE-Sim needs is optional here. SCALE-Sim knows no padding, so a written
 ifmap is the padded one. A conv row with `DP` in its name is a depthwise layer: one layer of one
-channel for each of its channels, as SCALE-Sim does it.
+channel for each of its channels, as SCALE-Sim does it, or as one grouped layer.
 """
 
 from __future__ import annotations
@@ -49,8 +49,14 @@ DEPTHWISE_MARK = "DP"
 MAX_LAYERS = 100_000
 
 
-def read_topology(path: Path, kind: Kind = "conv") -> Workload:
+def read_topology(path: Path, kind: Kind = "conv", *, grouped: bool = False) -> Workload:
     """Read a topology file of conv or gemm rows.
+
+    Args:
+        path: the file.
+        kind: what its rows are.
+        grouped: a depthwise row becomes one layer of as many groups as channels, instead of the
+            layers of one channel each that SCALE-Sim makes of it.
 
     Raises:
         InputFileError: unreadable, a missing, surplus, non-numeric or impossible field; the
@@ -60,7 +66,7 @@ def read_topology(path: Path, kind: Kind = "conv") -> Workload:
     layers: list[Layer] = []
     try:
         for number, row in _rows(lines):
-            layers.extend(_layers(path, number, row, kind))
+            layers.extend(_layers(path, number, row, kind, grouped=grouped))
     except csv.Error as error:
         raise InputFileError(f"{path}: not a CSV file ({error})") from error
     if not layers:
@@ -69,10 +75,21 @@ def read_topology(path: Path, kind: Kind = "conv") -> Workload:
 
 
 def topology_text(workload: Workload) -> str:
-    """A workload as a SCALE-Sim conv topology; a Gemm becomes a 1×1 convolution of M×1 pixels."""
+    """A workload as a SCALE-Sim conv topology; a Gemm becomes a 1×1 convolution of M×1 pixels.
+
+    Raises:
+        InvalidWorkloadError: a batch, or groups of several channels, which it cannot say.
+    """
     rows = [_HEADERS["conv"]]
     for layer in workload.layers:
         name = _plain_name(layer.name)
+        loops = layer.loops
+        alike = loops.groups == 1 or (isinstance(layer, Conv2d) and loops.in_channels == 1)
+        if loops.images > 1 or not alike:
+            raise InvalidWorkloadError(
+                f"layer {layer.name!r}: a SCALE-Sim topology knows no batch, and of groups only "
+                "those of one channel"
+            )
         if isinstance(layer, Gemm):
             layer = Conv2d(  # noqa: PLW2901
                 name=layer.name,
@@ -86,6 +103,9 @@ def topology_text(workload: Workload) -> str:
         layer = replace(  # noqa: PLW2901
             layer, ifmap_rows=layer.padded_rows, ifmap_cols=layer.padded_cols, padding=0
         )
+        if layer.groups > 1:
+            name += f"_{DEPTHWISE_MARK}"
+            layer = replace(layer, out_channels=layer.out_channels // layer.groups, groups=1)  # noqa: PLW2901
         values = (getattr(layer, field) for field in _FIELDS["conv"])
         rows.append(", ".join([name, *map(str, values)]) + ",")
     return "\n".join(rows) + "\n"
@@ -106,7 +126,7 @@ def _rows(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
             yield number, cells
 
 
-def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
+def _layers(path: Path, number: int, row: list[str], kind: Kind, *, grouped: bool) -> list[Layer]:
     name, *cells = row
     where = f"{path}, line {number}, layer {name!r}"
     names = _FIELDS[kind]
@@ -123,12 +143,7 @@ def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
             f"{where}: {len(cells)} numbers after the name, a {kind} row has {len(names)} "
             f"({', '.join(names)}){hint}"
         )
-    values = {}
-    for field, cell in zip(names, cells, strict=True):
-        try:
-            values[field] = int(cell)
-        except ValueError as error:
-            raise InputFileError(f"{where}: {field} is {cell!r}, not a whole number") from error
+    values = _numbers(where, names, cells)
     try:
         if kind == "gemm":
             return [Gemm(name=name, **values)]
@@ -137,6 +152,9 @@ def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
         raise InputFileError(f"{path}, line {number}: {error}") from error
     if DEPTHWISE_MARK not in name:
         return [layer]
+    if grouped:
+        channels = layer.in_channels
+        return [replace(layer, out_channels=channels * layer.out_channels, groups=channels)]
     if layer.in_channels > MAX_LAYERS:
         raise InputFileError(
             f"{where}: a depthwise layer of {layer.in_channels:,} channels becomes more than "
@@ -146,3 +164,13 @@ def _layers(path: Path, number: int, row: list[str], kind: Kind) -> list[Layer]:
         replace(layer, name=f"{name}_channel{channel}", in_channels=1)
         for channel in range(layer.in_channels)
     ]
+
+
+def _numbers(where: str, names: tuple[str, ...], cells: list[str]) -> dict[str, int]:
+    values = {}
+    for field, cell in zip(names, cells, strict=True):
+        try:
+            values[field] = int(cell)
+        except ValueError as error:
+            raise InputFileError(f"{where}: {field} is {cell!r}, not a whole number") from error
+    return values

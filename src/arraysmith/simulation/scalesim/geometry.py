@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arraysmith.errors import InvalidWorkloadError
 from arraysmith.hardware import Dataflow
 from arraysmith.workload import Conv2d, Gemm
 
@@ -95,7 +96,16 @@ class Im2col:
 
 
 def im2col(layer: Layer) -> Im2col:
-    """SCALE-Sim's view of a layer; padding is part of the ifmap."""
+    """SCALE-Sim's view of a layer; padding is part of the ifmap.
+
+    Raises:
+        InvalidWorkloadError: groups or a batch, which SCALE-Sim does not know.
+    """
+    if layer.loops.groups * layer.loops.images > 1:
+        raise InvalidWorkloadError(
+            f"layer {layer.name!r} has {layer.loops.groups} groups and {layer.loops.images} images "
+            "a batch: SCALE-Sim knows neither; use --model physical"
+        )
     if isinstance(layer, Gemm):
         return Im2col(
             rows=layer.M,
