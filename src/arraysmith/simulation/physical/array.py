@@ -1,0 +1,92 @@
+"""Cycles of one step on the array, for each way to build it: (1) to (3) in docs/physical.md.
+
+The functions are compiled; they take and give integers. A microarchitecture is its position in
+`Microarchitecture`.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+
+from arraysmith.hardware import Microarchitecture
+
+_OS_BUS, _OS_SHIFT, _OS_OVERLAPPED, _WS_SERIAL, _WS_DOUBLE, _IS_SERIAL, _IS_DOUBLE = range(7)
+MICROARCHITECTURES = tuple(Microarchitecture)
+
+
+@nb.njit(cache=True, nogil=True)
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Rounded up."""
+    return -(-dividend // divisor)
+
+
+@nb.njit(cache=True, nogil=True)
+def is_output_stationary(micro: int) -> bool:
+    """Outputs stay in the PEs."""
+    return micro <= _OS_OVERLAPPED
+
+
+@nb.njit(cache=True, nogil=True)
+def is_weight_stationary(micro: int) -> bool:
+    """The filter stays in the PEs."""
+    return micro in (_WS_SERIAL, _WS_DOUBLE)
+
+
+@nb.njit(cache=True, nogil=True)
+def on_array(micro: int, m: int, n: int, k: int) -> tuple[int, int, int]:
+    """S_R, S_C, T of a tile of m pixels, n output channels and k words of a window. (1)."""
+    if is_output_stationary(micro):
+        return m, n, k
+    if is_weight_stationary(micro):
+        return k, n, m
+    return k, m, n
+
+
+@nb.njit(cache=True, nogil=True)
+def fold_cycles(micro: int, folds: int, T: int, R: int, C: int) -> int:
+    """Cycles of `folds` folds that follow each other, the array empty before and after. (2)."""
+    if micro == _OS_BUS:
+        return folds * (R + C + T - 2)
+    if micro == _OS_OVERLAPPED:
+        return (folds - 1) * max(T, R) + T + R + C - 2
+    if micro in (_WS_DOUBLE, _IS_DOUBLE):
+        return R + (folds - 1) * max(T, R) + T + R + C - 2
+    return folds * (2 * R + C + T - 2)
+
+
+@nb.njit(cache=True, nogil=True)
+def latency(micro: int) -> int:
+    """What RTL takes beyond the formula: the SRAM read, and for WS and IS the psum register."""
+    return 1 if is_output_stationary(micro) else 2
+
+
+@nb.njit(cache=True, nogil=True)
+def clocks_a_cycle(  # noqa: PLR0917
+    micro: int,
+    rows: int,
+    cols: int,
+    operand_bytes: int,
+    psum_bytes: int,
+    ifmap_port: int,
+    filter_port: int,
+    ofmap_port: int,
+) -> int:
+    """How long the array is held in each of its cycles by the narrowest port. (3).
+
+    Args:
+        micro: the microarchitecture.
+        rows, cols: lanes in use at the two edges.
+        operand_bytes, psum_bytes: of a word.
+        ifmap_port, filter_port, ofmap_port: bytes a clock; 0 is as much as is asked for.
+    """
+    ifmap, filter_ = rows, cols
+    if micro >= _IS_SERIAL:
+        ifmap, filter_ = cols, rows
+    clocks = 1
+    if ifmap_port:
+        clocks = max(clocks, ceil_div(ifmap * operand_bytes, ifmap_port))
+    if filter_port:
+        clocks = max(clocks, ceil_div(filter_ * operand_bytes, filter_port))
+    if ofmap_port:
+        clocks = max(clocks, ceil_div(cols * psum_bytes, ofmap_port))
+    return clocks
