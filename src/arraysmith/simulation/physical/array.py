@@ -6,33 +6,32 @@ The functions are compiled; they take and give integers. A microarchitecture is 
 
 from __future__ import annotations
 
-import numba as nb
-
+from arraysmith.compiling import compiled
 from arraysmith.hardware import Microarchitecture
 
 _OS_BUS, _OS_SHIFT, _OS_OVERLAPPED, _WS_SERIAL, _WS_DOUBLE, _IS_SERIAL, _IS_DOUBLE = range(7)
 MICROARCHITECTURES = tuple(Microarchitecture)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def ceil_div(dividend: int, divisor: int) -> int:
     """Rounded up."""
-    return -(-dividend // divisor)
+    return (dividend + divisor - 1) // divisor
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def is_output_stationary(micro: int) -> bool:
     """Outputs stay in the PEs."""
     return micro <= _OS_OVERLAPPED
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def is_weight_stationary(micro: int) -> bool:
     """The filter stays in the PEs."""
     return micro in (_WS_SERIAL, _WS_DOUBLE)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def on_array(micro: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     """S_R, S_C, T of a tile of m pixels, n output channels and k words of a window. (1)."""
     if is_output_stationary(micro):
@@ -42,25 +41,25 @@ def on_array(micro: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     return k, m, n
 
 
-@nb.njit(cache=True, nogil=True)
-def fold_cycles(micro: int, folds: int, T: int, R: int, C: int) -> int:
-    """Cycles of `folds` folds that follow each other, the array empty before and after. (2)."""
+@compiled
+def fold_terms(micro: int, T: int, R: int, C: int) -> tuple[int, int]:
+    """a and b of the cycles F·a + b that F folds take, the array empty before and after. (2).
+
+    In b are the constants of the RTL: the SRAM read, and for WS and IS the psum register.
+    """
     if micro == _OS_BUS:
-        return folds * (R + C + T - 2)
+        return R + C + T - 2, 1
+    if micro == _OS_SHIFT:
+        return 2 * R + C + T - 2, 1
+    if micro in (_WS_SERIAL, _IS_SERIAL):
+        return 2 * R + C + T - 2, 2
+    overlapped = max(T, R)
     if micro == _OS_OVERLAPPED:
-        return (folds - 1) * max(T, R) + T + R + C - 2
-    if micro in (_WS_DOUBLE, _IS_DOUBLE):
-        return R + (folds - 1) * max(T, R) + T + R + C - 2
-    return folds * (2 * R + C + T - 2)
+        return overlapped, T - overlapped + R + C - 2 + 1
+    return overlapped, T - overlapped + 2 * R + C - 2 + 2
 
 
-@nb.njit(cache=True, nogil=True)
-def latency(micro: int) -> int:
-    """What RTL takes beyond the formula: the SRAM read, and for WS and IS the psum register."""
-    return 1 if is_output_stationary(micro) else 2
-
-
-@nb.njit(cache=True, nogil=True)
+@compiled
 def clocks_a_cycle(  # noqa: PLR0917
     micro: int,
     rows: int,

@@ -7,19 +7,21 @@ after it. So the steps fall into few kinds, and the sum over all steps is one ov
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
-import numba as nb
 import numpy as np
 
+from arraysmith.compiling import compiled
 from arraysmith.simulation.physical.array import ceil_div
 from arraysmith.simulation.physical.nest import (
     COLS,
     FILTER,
     GROUPS,
     IFMAP,
+    IMAGES,
     IN,
     MICRO,
+    NEST,
     OFMAP,
     OPERAND,
     OUT,
@@ -28,9 +30,11 @@ from arraysmith.simulation.physical.nest import (
     RATE,
     RATE_CYCLES,
     ROWS,
+    TILE_IN,
+    TILE_ROWS,
     Nest,
-    empty_nest,
-    lay,
+    lay_loops,
+    lay_tile,
     resident_words,
 )
 from arraysmith.simulation.physical.traffic import (
@@ -81,7 +85,7 @@ COLUMNS = (
 _BORDERS = (GROUPS, ROWS, COLS, OUT, IN)
 
 
-class Kinds(NamedTuple):
+class Kinds(Protocol):
     """Scratch memory: kinds of steps by the loops that are at their first and last trip."""
 
     start: NDArray[np.int64]
@@ -92,22 +96,26 @@ class Kinds(NamedTuple):
     steps: NDArray[np.int64]
     array_cycles: NDArray[np.int64]
     """(2⁵,) of a step, by which of `_BORDERS` are at their last tile."""
+    loads: NDArray[np.int64]
+    """(loops,): bytes that a loop's moving on loads at most."""
+    stores: NDArray[np.int64]
+    """(loops,): bytes of the tile left behind, at most."""
 
 
-@nb.njit(cache=True, nogil=True)
-def empty_kinds() -> Kinds:
-    """Scratch memory for up to 3⁷ kinds and those of fewer loops."""
-    size = 4096
-    return Kinds(
-        np.zeros(10, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros(32, np.int64),
-    )
+KINDS = np.dtype(
+    [
+        ("start", np.int64, (10,)),
+        ("at_first", np.int64, (4096,)),
+        ("at_last", np.int64, (4096,)),
+        ("steps", np.int64, (4096,)),
+        ("array_cycles", np.int64, (32,)),
+        ("loads", np.int64, (8,)),
+        ("stores", np.int64, (8,)),
+    ],
+    align=True,
+)
 
 
-@nb.njit(cache=True, nogil=True)
 def evaluate(
     layer: NDArray[np.int64], array: NDArray[np.int64], mappings: NDArray[np.int64]
 ) -> NDArray[np.int64]:
@@ -121,71 +129,152 @@ def evaluate(
     Returns:
         (mappings, 15): the columns of `COLUMNS`.
     """
-    nest, kinds = empty_nest(), empty_kinds()
-    found = np.empty((len(mappings), 15), np.int64)
-    for index in range(len(mappings)):
-        lay(nest, layer, array, mappings[index])
-        count(nest, layer, array, mappings[index], found[index])
-        found[index, TOTAL] = total_cycles(nest, kinds, layer, array, mappings[index])
+    found = np.empty((len(mappings), len(COLUMNS)), np.int64)
+    _evaluate(layer, array, mappings, np.zeros(1, NEST), np.zeros(1, KINDS), found)
     return found
 
 
-@nb.njit(cache=True, nogil=True)
-def count(
+@compiled
+def _evaluate(  # noqa: PLR0917
+    layer: NDArray[np.int64],
+    array: NDArray[np.int64],
+    mappings: NDArray[np.int64],
+    nests: NDArray[np.void],
+    all_kinds: NDArray[np.void],
+    found: NDArray[np.int64],
+) -> None:
+    nest, kinds = nests[0], all_kinds[0]
+    for index in range(len(mappings)):
+        mapping = mappings[index]
+        # Neighbours often share a tile, and with it most of the work.
+        if index and _same_tile(mapping, mappings[index - 1]):
+            found[index, ARRAY:] = found[index - 1, ARRAY:]
+        else:
+            lay_tile(nest, layer, array, mapping)
+            count_array(nest, layer, array, mapping[MICRO], found[index])
+        lay_loops(nest, layer, mapping)
+        count_dram(nest, found[index])
+        found[index, TOTAL] = found[index, ARRAY] + waiting_cycles(
+            nest, kinds, layer, array, mapping[MICRO]
+        )
+
+
+@compiled
+def _same_tile(mapping: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    same = mapping[MICRO] == other[MICRO]
+    for field in range(TILE_ROWS, TILE_IN + 1):
+        same &= mapping[field] == other[field]
+    return bool(same)
+
+
+@compiled
+def count_array(
     nest: Nest,
     layer: NDArray[np.int64],
     array: NDArray[np.int64],
-    mapping: NDArray[np.int64],
+    micro: int,
     found: NDArray[np.int64],
 ) -> None:
-    """Everything but the total cycles, into `found`; the nest is laid already."""
-    found[ARRAY], found[COMPUTE] = all_steps(nest, layer, array, mapping)
+    """What depends on the tile alone; it is laid already."""
+    found[ARRAY], found[COMPUTE] = all_steps(nest, layer, array, micro)
+    reads = array_accesses(nest, layer, array, micro)
+    found[IFMAP_READS], found[FILTER_READS], found[OFMAP_WRITES] = reads
+    outputs = layer[GROUPS] * layer[IMAGES] * layer[ROWS] * layer[COLS] * layer[OUT]
+    found[OFMAP_READS] = reads[2] - outputs
+    found[OFMAP_OUTPUT] = outputs
+
+
+@compiled
+def count_dram(nest: Nest, found: NDArray[np.int64]) -> None:
+    """What moves between DRAM and buffers, and what lies there; the loops are laid already."""
     words, loads = dram_words(nest, IFMAP)
     found[IFMAP_DRAM] = words * loads
     words, loads = dram_words(nest, FILTER)
     found[FILTER_DRAM] = words * loads
     words, loads = dram_words(nest, OFMAP)
     found[OFMAP_READ] = found[OFMAP_SPILLED] = words * (loads - 1)
-    found[OFMAP_OUTPUT] = words
-    reads = array_accesses(nest, layer, array, mapping)
-    found[IFMAP_READS], found[FILTER_READS], found[OFMAP_WRITES] = reads
-    found[OFMAP_READS] = reads[2] - words
     for operand in range(3):
-        found[IFMAP_RESIDENT + operand] = resident_words(nest, operand, 0)
+        found[IFMAP_RESIDENT + operand] = nest.words[operand]
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def transfer_cycles(array: NDArray[np.int64], moved: int) -> int:
     """Cycles the DRAM channel takes for so many bytes."""
     return ceil_div(moved * array[RATE_CYCLES], array[RATE])
 
 
-@nb.njit(cache=True, nogil=True)
-def total_cycles(
+@compiled
+def waiting_cycles(
     nest: Nest,
     kinds: Kinds,
     layer: NDArray[np.int64],
     array: NDArray[np.int64],
-    mapping: NDArray[np.int64],
+    micro: int,
 ) -> int:
-    """load(1) + Σ max(array(s), transfer(s)) + store(last). (9)."""
+    """load(1) + Σ max(0, transfer(s) - array(s)) + store(last). (9)."""
     loops = nest.loops[0]
     every = (1 << loops) - 1
-    _tabulate(nest, kinds, layer, array, mapping[MICRO])
-    load = array[OPERAND] * (resident_words(nest, IFMAP, 0) + resident_words(nest, FILTER, 0))
+    load = array[OPERAND] * (nest.words[IFMAP] + nest.words[FILTER])
     store = array[OUTPUT] * resident_words(nest, OFMAP, every)
     total = transfer_cycles(array, load) + transfer_cycles(array, store)
     if loops == 0:
-        return total + kinds.array_cycles[_borders(nest, -1)]
+        return total
+    _bound_moves(nest, kinds, array)
+    loads, stores = kinds.loads, kinds.stores
+    shortest = step_cycles(
+        layer,
+        array,
+        micro,
+        nest.last[GROUPS],
+        nest.last[ROWS] * nest.last[COLS],
+        nest.last[OUT],
+        nest.last[IN],
+    )[0]
+    # What cannot take longer than the shortest step is not looked at again.
+    enough = shortest * array[RATE] // array[RATE_CYCLES]
+    if loads[0] + stores[0] <= enough:
+        return total
+    _tabulate(nest, kinds, layer, array, micro)
     _kinds_of_outer_loops(nest, kinds)
-    total += _inner(nest, kinds, array)
-    for loop in range(-1, loops - 1):
-        total += _entering(nest, kinds, array, loop, every)
-        total += _leaving(nest, kinds, array, loop, every)
+    inner = loops - 1
+    if loads[inner] + stores[inner] > enough:
+        total += _inner(nest, kinds, array)
+    for loop in range(-1, inner):
+        if loads[inner] + (stores[loop] if loop >= 0 else 0) > enough:
+            total += _entering(nest, kinds, array, loop, every)
+        if (loads[loop] if loop >= 0 else 0) + stores[inner] > enough:
+            total += _leaving(nest, kinds, array, loop, every)
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
+def _bound_moves(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> None:
+    """The most that the channel can have to move when a loop moves on."""
+    output, psum = array[OUTPUT], array[PSUM]
+    over_k, indexed = nest.at_last[IN], nest.indexed[OFMAP]
+    # Partial sums travel if a loop over K has one inside that changes the ofmap's tile.
+    spills = over_k and indexed >> _lowest(over_k)
+    for loop in range(nest.loops[0]):
+        load, store = 0, 0
+        for operand in (IFMAP, FILTER):
+            if nest.indexed[operand] >> loop:
+                load += array[OPERAND] * nest.words[operand]
+        if indexed >> loop:
+            load += psum * nest.words[OFMAP] if spills else 0
+            store = max(output, psum if spills else 0) * nest.words[OFMAP]
+        kinds.loads[loop], kinds.stores[loop] = load, store
+
+
+@compiled
+def _lowest(mask: int) -> int:
+    """Position of the lowest bit."""
+    position = 0
+    while not mask >> position & 1:
+        position += 1
+    return position
+
+
+@compiled
 def _tabulate(
     nest: Nest, kinds: Kinds, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
 ) -> None:
@@ -211,12 +300,12 @@ def _tabulate(
         borders = (borders - 1) & several
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _is_border(borders: int, several: int, bit: int) -> bool:
     return bool(borders >> bit & 1) or not several >> bit & 1
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _borders(nest: Nest, at_last: int) -> int:
     """Which of `_BORDERS` are at a last tile that differs from the others."""
     found = 0
@@ -227,7 +316,7 @@ def _borders(nest: Nest, at_last: int) -> int:
     return found
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _kinds_of_outer_loops(nest: Nest, kinds: Kinds) -> None:
     """For each number of outer loops, the kinds of states they can be in, and how many are alike.
 
@@ -258,7 +347,7 @@ def _kinds_of_outer_loops(nest: Nest, kinds: Kinds) -> None:
         kinds.start[loop + 2] = end
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _add(kinds: Kinds, end: int, at_first: int, at_last: int, steps: int) -> int:
     if steps == 0:
         return end
@@ -266,8 +355,8 @@ def _add(kinds: Kinds, end: int, at_first: int, at_last: int, steps: int) -> int
     return end + 1
 
 
-@nb.njit(cache=True, nogil=True)
-def _busy(  # noqa: PLR0917
+@compiled
+def _waiting(  # noqa: PLR0917
     nest: Nest,
     kinds: Kinds,
     array: NDArray[np.int64],
@@ -278,21 +367,17 @@ def _busy(  # noqa: PLR0917
     next_at_first: int,
     next_at_last: int,
 ) -> int:
-    """max(array(s), transfer(s)) of a step.
+    """max(0, transfer(s) - array(s)) of a step.
 
     Args:
-        nest, kinds, array: see `total_cycles`.
+        nest, kinds, array: see `waiting_cycles`.
         at_last: loops at their last trip in this step.
         entered: the outermost loop that moved on to it, -1 at the first step.
         left_at_last: loops that were at their last trip in the step before.
         next_loop: the outermost loop that moves on after it, -1 at the last step.
         next_at_first, next_at_last: loops at their first and last trip in the next step.
     """
-    moved = 0
-    over_k = 0
-    for loop in range(nest.loops[0]):
-        if nest.dimension[loop] == IN:
-            over_k |= 1 << loop
+    moved, over_k = 0, nest.at_last[IN]
     if next_loop >= 0:
         for operand in (IFMAP, FILTER):
             if nest.indexed[operand] >> next_loop:
@@ -303,10 +388,10 @@ def _busy(  # noqa: PLR0917
         complete = (left_at_last & over_k) == over_k
         word = array[OUTPUT] if complete else array[PSUM]
         moved += word * resident_words(nest, OFMAP, left_at_last)
-    return max(kinds.array_cycles[_borders(nest, at_last)], transfer_cycles(array, moved))
+    return max(0, transfer_cycles(array, moved) - kinds.array_cycles[_borders(nest, at_last)])
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _inner(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> int:
     """Steps at which the innermost loop is neither at its first nor at its last trip."""
     inner = nest.loops[0] - 1
@@ -318,12 +403,14 @@ def _inner(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> int:
             steps = min(trips - 2, 1) if before_last else max(trips - 3, 0)
             if steps:
                 next_at_last = last | bit if before_last else last
-                busy = _busy(nest, kinds, array, last, inner, last, inner, first, next_at_last)
-                cycles += kinds.steps[index] * steps * busy
+                waiting = _waiting(
+                    nest, kinds, array, last, inner, last, inner, first, next_at_last
+                )
+                cycles += kinds.steps[index] * steps * waiting
     return cycles
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, every: int) -> int:
     """Steps to which `loop` moved on, all loops inside it beginning; -1 is the first of all."""
     inner = nest.loops[0] - 1
@@ -331,7 +418,7 @@ def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, eve
     next_at_first = inside & ~(1 << inner)
     ends = 1 << inner if nest.trips[inner] == 2 else 0
     if loop < 0:
-        return _busy(nest, kinds, array, 0, -1, 0, inner, next_at_first, ends)
+        return _waiting(nest, kinds, array, 0, -1, 0, inner, next_at_first, ends)
     bit, trips = 1 << loop, nest.trips[loop]
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
@@ -340,7 +427,7 @@ def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, eve
             steps = 1 if at_end else trips - 2
             if steps:
                 now = last | bit if at_end else last
-                busy = _busy(
+                waiting = _waiting(
                     nest,
                     kinds,
                     array,
@@ -351,18 +438,18 @@ def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, eve
                     first | next_at_first,
                     now | ends,
                 )
-                cycles += kinds.steps[index] * steps * busy
+                cycles += kinds.steps[index] * steps * waiting
     return cycles
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _leaving(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, every: int) -> int:
     """Steps after which `loop` moves on, all loops inside it ending; -1 is the last of all."""
     inner = nest.loops[0] - 1
     inside = every & ~((1 << loop + 1) - 1)
     before = inside & ~(1 << inner)
     if loop < 0:
-        return _busy(nest, kinds, array, inside, inner, before, -1, 0, 0)
+        return _waiting(nest, kinds, array, inside, inner, before, -1, 0, 0)
     bit, trips = 1 << loop, nest.trips[loop]
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
@@ -370,7 +457,7 @@ def _leaving(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, ever
         for to_end in range(2):
             steps = 1 if to_end else trips - 2
             if steps:
-                busy = _busy(
+                waiting = _waiting(
                     nest,
                     kinds,
                     array,
@@ -381,5 +468,5 @@ def _leaving(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, ever
                     first | inside,
                     last | bit if to_end else last,
                 )
-                cycles += kinds.steps[index] * steps * busy
+                cycles += kinds.steps[index] * steps * waiting
     return cycles

@@ -6,11 +6,11 @@ each mapping, because allocating would take longer than computing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
-import numba as nb
 import numpy as np
 
+from arraysmith.compiling import compiled
 from arraysmith.mapping import ORDERS
 from arraysmith.simulation.physical.array import ceil_div, is_weight_stationary
 
@@ -57,7 +57,7 @@ _INDEXES = np.array(
 """Whether an operand is indexed by a dimension."""
 
 
-class Nest(NamedTuple):
+class Nest(Protocol):
     """One loop nest. Bit l of a mask is the active loop l, outermost first; see `lay`."""
 
     count: NDArray[np.int64]
@@ -72,34 +72,44 @@ class Nest(NamedTuple):
     """(loops,)."""
     at_last: NDArray[np.int64]
     """(dimensions,) mask of the loops that are at their last trip at the last tile."""
+    tile_span: NDArray[np.int64]
+    """(operands, dimensions, 2): what a tile spans, and what the last one does."""
     span: NDArray[np.int64]
-    """(operands, dimensions, 2): what a resident tile spans, and what the last one does."""
+    """The same of the resident tiles, of which one may be a block of tiles."""
     span_at_last: NDArray[np.int64]
     """(operands, dimensions) mask, as `at_last`."""
+    words: NDArray[np.int64]
+    """(operands,) of a resident tile that is not the last in any dimension."""
+    shrinks: NDArray[np.int64]
+    """(operands,) mask of the loops at whose last trip the resident tile may be smaller."""
     indexed: NDArray[np.int64]
     """(operands,) mask of the loops that change the resident tile."""
     loops: NDArray[np.int64]
     """(1,) how many are active."""
 
 
-@nb.njit(cache=True, nogil=True)
-def empty_nest() -> Nest:
-    """Scratch memory."""
-    return Nest(
-        np.zeros(6, np.int64),
-        np.zeros(6, np.int64),
-        np.zeros(6, np.int64),
-        np.zeros(8, np.int64),
-        np.zeros(8, np.int64),
-        np.zeros(6, np.int64),
-        np.zeros((3, 6, 2), np.int64),
-        np.zeros((3, 6), np.int64),
-        np.zeros(3, np.int64),
-        np.zeros(1, np.int64),
-    )
+NEST = np.dtype(
+    [
+        ("count", np.int64, (6,)),
+        ("full", np.int64, (6,)),
+        ("last", np.int64, (6,)),
+        ("trips", np.int64, (8,)),
+        ("dimension", np.int64, (8,)),
+        ("at_last", np.int64, (6,)),
+        ("tile_span", np.int64, (3, 6, 2)),
+        ("span", np.int64, (3, 6, 2)),
+        ("span_at_last", np.int64, (3, 6)),
+        ("words", np.int64, (3,)),
+        ("shrinks", np.int64, (3,)),
+        ("indexed", np.int64, (3,)),
+        ("loops", np.int64, (1,)),
+    ],
+    align=True,
+)
+"""A `Nest` as compiled code holds it. Whoever calls keeps the array it lies in alive."""
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def input_span(pixels: int, filter_size: int, stride: int) -> int:
     """Distinct ifmap positions that neighbouring windows cover along one axis. (5)."""
     if stride < filter_size:
@@ -107,7 +117,7 @@ def input_span(pixels: int, filter_size: int, stride: int) -> int:
     return pixels * filter_size
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def groups_at_once(layer: NDArray[np.int64], array: NDArray[np.int64], micro: int) -> int:
     """How many groups lie on the array side by side. (4)."""
     if layer[GROUPS] == 1 or not is_weight_stationary(micro):
@@ -116,38 +126,67 @@ def groups_at_once(layer: NDArray[np.int64], array: NDArray[np.int64], micro: in
     return min(max(1, min(array[R] // k, array[C] // layer[OUT])), layer[GROUPS])
 
 
-@nb.njit(cache=True, nogil=True)
-def lay(
-    nest: Nest,
-    layer: NDArray[np.int64],
-    array: NDArray[np.int64],
-    mapping: NDArray[np.int64],
+@compiled
+def lay_tile(
+    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], mapping: NDArray[np.int64]
 ) -> None:
-    """Fill a nest: tiles of each dimension, active loops, resident tiles."""
+    """Fill what depends on the tile alone: counts, sizes, and what each operand spans of it."""
     for dim in range(6):
         tile = mapping[TILE_ROWS + dim - ROWS] if dim >= ROWS else 1
         if dim == GROUPS:
             tile = groups_at_once(layer, array, mapping[MICRO])
-        nest.count[dim] = ceil_div(layer[dim], tile)
-        nest.full[dim] = tile
-        nest.last[dim] = layer[dim] - (nest.count[dim] - 1) * tile
+        count = ceil_div(layer[dim], tile)
+        last = layer[dim] - (count - 1) * tile
+        nest.count[dim], nest.full[dim], nest.last[dim] = count, tile, last
+        for operand in range(3):
+            indexed = _INDEXES[operand, dim]
+            nest.tile_span[operand, dim, 0] = tile if indexed else 1
+            nest.tile_span[operand, dim, 1] = last if indexed else 1
+    for dim in (ROWS, COLS):
+        filter_size, stride = layer[FILTER_ROWS + dim - ROWS], layer[STRIDE]
+        for edge in range(2):
+            pixels = nest.tile_span[OFMAP, dim, edge]
+            nest.tile_span[IFMAP, dim, edge] = input_span(pixels, filter_size, stride)
+            nest.tile_span[FILTER, dim, edge] = filter_size
+
+
+@compiled
+def lay_loops(nest: Nest, layer: NDArray[np.int64], mapping: NDArray[np.int64]) -> None:
+    """Fill the rest, the tile being laid: active loops and resident tiles."""
+    for dim in range(6):
         nest.at_last[dim] = 0
-    nest.span_at_last[:] = 0
-    nest.indexed[:] = 0
+    for operand in range(3):
+        nest.indexed[operand] = 0
+        for dim in range(6):
+            nest.span_at_last[operand, dim] = 0
+            nest.span[operand, dim, 0] = nest.tile_span[operand, dim, 0]
+            nest.span[operand, dim, 1] = nest.tile_span[operand, dim, 1]
     nest.loops[0] = 0
     _push(nest, GROUPS, nest.count[GROUPS], -1)
+    blocked, tiles = mapping[BLOCKED], mapping[TILES_PER_BLOCK]
     for dim in _LOOPS[mapping[ORDER]]:
-        trips = nest.count[dim]
-        if dim == mapping[BLOCKED]:
-            trips //= mapping[TILES_PER_BLOCK]
-        _push(nest, dim, trips, -1)
-    stays = _STAYS[mapping[ORDER]]
-    if mapping[BLOCKED] >= 0:
-        _push(nest, mapping[BLOCKED], mapping[TILES_PER_BLOCK], stays)
-    _span(nest, layer, mapping, stays)
+        _push(nest, dim, nest.count[dim] // (tiles if dim == blocked else 1), -1)
+    if blocked >= 0:
+        stays = _STAYS[mapping[ORDER]]
+        _push(nest, blocked, tiles, stays)
+        last = nest.last[blocked] + nest.full[blocked] * (tiles - 1)
+        full = nest.full[blocked] * tiles
+        if stays == IFMAP and blocked == ROWS:
+            full = input_span(full, layer[FILTER_ROWS], layer[STRIDE])
+            last = input_span(last, layer[FILTER_ROWS], layer[STRIDE])
+        nest.span[stays, blocked, 0], nest.span[stays, blocked, 1] = full, last
+    for operand in range(3):
+        words, shrinks = 1, 0
+        for dim in range(6):
+            mask = nest.span_at_last[operand, dim]
+            full, last = nest.span[operand, dim, 0], nest.span[operand, dim, 1]
+            words *= full if mask else last
+            if full != last:
+                shrinks |= mask
+        nest.words[operand], nest.shrinks[operand] = words, shrinks
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _push(nest: Nest, dim: int, trips: int, but: int) -> None:
     """Add a loop inside the others; the operand `but` keeps its tile through it."""
     if trips == 1:
@@ -163,32 +202,11 @@ def _push(nest: Nest, dim: int, trips: int, but: int) -> None:
             nest.indexed[operand] |= 1 << loop
 
 
-@nb.njit(cache=True, nogil=True)
-def _span(nest: Nest, layer: NDArray[np.int64], mapping: NDArray[np.int64], stays: int) -> None:
-    """What the resident tile of each operand spans. (5)."""
-    for operand in range(3):
-        for dim in range(6):
-            full, last = 1, 1
-            if _INDEXES[operand, dim]:
-                full, last = nest.full[dim], nest.last[dim]
-                if operand == stays and dim == mapping[BLOCKED]:
-                    last += full * (mapping[TILES_PER_BLOCK] - 1)
-                    full *= mapping[TILES_PER_BLOCK]
-            nest.span[operand, dim, 0], nest.span[operand, dim, 1] = full, last
-    for dim in (ROWS, COLS):
-        filter_size = layer[FILTER_ROWS + dim - ROWS]
-        for edge in range(2):
-            pixels = nest.span[IFMAP, dim, edge]
-            nest.span[IFMAP, dim, edge] = input_span(pixels, filter_size, layer[STRIDE])
-            nest.span[FILTER, dim, edge] = filter_size
-
-
-@nb.njit(cache=True, nogil=True)
+@compiled
 def resident_words(nest: Nest, operand: int, at_last: int) -> int:
-    """Words of an operand's resident tile where the loops of mask `at_last` are at their end.
-
-    With no loop at its end it is the largest.
-    """
+    """Words of an operand's resident tile where the loops of mask `at_last` are at their end."""
+    if not at_last & nest.shrinks[operand]:
+        return nest.words[operand]
     words = 1
     for dim in range(6):
         mask = nest.span_at_last[operand, dim]

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numba as nb
-
+from arraysmith.compiling import compiled
 from arraysmith.simulation.physical.array import (
     ceil_div,
     clocks_a_cycle,
-    fold_cycles,
+    fold_terms,
     is_output_stationary,
     is_weight_stationary,
-    latency,
     on_array,
 )
 from arraysmith.simulation.physical.nest import (
@@ -27,7 +25,6 @@ from arraysmith.simulation.physical.nest import (
     IFMAP_PORT,
     IMAGES,
     IN,
-    MICRO,
     OFMAP_PORT,
     OPERAND,
     OUT,
@@ -43,7 +40,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
+def clocks_of(array: NDArray[np.int64], micro: int, rows: int, cols: int) -> int:
+    """Clocks a cycle with so many lanes in use."""
+    return clocks_a_cycle(
+        micro,
+        rows,
+        cols,
+        array[OPERAND],
+        array[PSUM],
+        array[IFMAP_PORT],
+        array[FILTER_PORT],
+        array[OFMAP_PORT],
+    )
+
+
+@compiled
 def step_cycles(  # noqa: PLR0917
     layer: NDArray[np.int64],
     array: NDArray[np.int64],
@@ -56,56 +68,94 @@ def step_cycles(  # noqa: PLR0917
     """Cycles of one step on the array, and those of them in which operands stream. (6)."""
     k = in_ * layer[FILTER_ROWS] * layer[FILTER_COLS]
     S_R, S_C, T = on_array(micro, pixels, out, k)
-    if groups > 1:
-        S_R, S_C = groups * S_R, groups * S_C
+    S_R, S_C = groups * S_R, groups * S_C
     rows, cols = array[R], array[C]
     folds = ceil_div(S_R, rows) * ceil_div(S_C, cols)
-    clocks = clocks_a_cycle(
-        micro,
-        min(rows, S_R),
-        min(cols, S_C),
-        array[OPERAND],
-        array[PSUM],
-        array[IFMAP_PORT],
-        array[FILTER_PORT],
-        array[OFMAP_PORT],
-    )
-    cycles = clocks * fold_cycles(micro, folds, T, rows, cols) + latency(micro)
-    return cycles, clocks * folds * T
+    a, b = fold_terms(micro, T, rows, cols)
+    clocks = clocks_of(array, micro, min(rows, S_R), min(cols, S_C))
+    # The constant of the RTL, the 1 or 2 in b, is no cycle in which lanes are fed.
+    constant = 1 if is_output_stationary(micro) else 2
+    return clocks * (folds * a + b - constant) + constant, clocks * folds * T
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def all_steps(
-    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], mapping: NDArray[np.int64]
+    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
 ) -> tuple[int, int]:
-    """Cycles of all steps on the array, and those in which operands stream.
+    """Cycles of all steps on the array, and those in which operands stream. (6)."""
+    if clocks_of(array, micro, array[R], array[C]) > 1:
+        return _held_steps(nest, layer, array, micro)
+    rows, cols = array[R], array[C]
+    taps = layer[FILTER_ROWS] * layer[FILTER_COLS]
+    n_folds = folds_along(nest, OUT, 1, cols)
+    if is_output_stationary(micro):
+        a, b, streamed = _streamed(nest, IN, taps, micro, rows, cols)
+        folds = n_folds * pixel_folds(nest, rows)
+        tiles = nest.count[OUT] * nest.count[ROWS] * nest.count[COLS]
+    else:
+        k_folds = folds_along(nest, IN, taps, rows)
+        if is_weight_stationary(micro):
+            a, b, streamed = _streamed_pixels(nest, micro, rows, cols)
+            folds = n_folds * k_folds
+            tiles = nest.count[OUT] * nest.count[IN]
+        else:
+            a, b, streamed = _streamed(nest, OUT, 1, micro, rows, cols)
+            folds = k_folds * pixel_folds(nest, cols)
+            tiles = nest.count[IN] * nest.count[ROWS] * nest.count[COLS]
+    times = nest.count[GROUPS] * nest.count[IMAGES]
+    return times * (folds * a + tiles * b), times * folds * streamed
 
-    Tiles of a dimension are alike but for the last, so 2⁵ kinds of steps are all there are.
-    """
+
+@compiled
+def _streamed(  # noqa: PLR0917
+    nest: Nest, dim: int, words: int, micro: int, rows: int, cols: int
+) -> tuple[int, int, int]:
+    """Sums of a, b and T of (2) over the tiles of a streamed dimension."""
+    full, last = nest.full[dim] * words, nest.last[dim] * words
+    a, b = fold_terms(micro, full, rows, cols)
+    a_last, b_last = fold_terms(micro, last, rows, cols)
+    times = nest.count[dim] - 1
+    return times * a + a_last, times * b + b_last, times * full + last
+
+
+@compiled
+def _streamed_pixels(nest: Nest, micro: int, rows: int, cols: int) -> tuple[int, int, int]:
+    """The same over the tiles of an image."""
+    a, b, streamed = 0, 0, 0
+    for p in range(2):
+        height, p_tiles = kind(nest, ROWS, p)
+        for q in range(2 if p_tiles else 0):
+            width, q_tiles = kind(nest, COLS, q)
+            if q_tiles:
+                terms = fold_terms(micro, height * width, rows, cols)
+                a += p_tiles * q_tiles * terms[0]
+                b += p_tiles * q_tiles * terms[1]
+                streamed += p_tiles * q_tiles * height * width
+    return a, b, streamed
+
+
+@compiled
+def _held_steps(
+    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
+) -> tuple[int, int]:
+    """`all_steps` where ports may hold the array: over the 2⁵ kinds of steps there are."""
     cycles, streaming = 0, 0
-    for g in range(2):
-        groups, g_tiles = _kind(nest, GROUPS, g)
-        for n in range(2 if g_tiles else 0):
-            out, n_tiles = _kind(nest, OUT, n)
-            for k in range(2 if n_tiles else 0):
-                in_, k_tiles = _kind(nest, IN, k)
-                for p in range(2 if k_tiles else 0):
-                    rows, p_tiles = _kind(nest, ROWS, p)
-                    for q in range(2 if p_tiles else 0):
-                        cols, q_tiles = _kind(nest, COLS, q)
-                        if not q_tiles:
-                            continue
-                        steps = g_tiles * n_tiles * k_tiles * p_tiles * q_tiles
-                        found = step_cycles(
-                            layer, array, mapping[MICRO], groups, rows * cols, out, in_
-                        )
-                        cycles += steps * found[0]
-                        streaming += steps * found[1]
-    return cycles * nest.count[IMAGES], streaming * nest.count[IMAGES]
+    for kinds in range(32):
+        groups, g_tiles = kind(nest, GROUPS, kinds & 1)
+        out, n_tiles = kind(nest, OUT, kinds >> 1 & 1)
+        in_, k_tiles = kind(nest, IN, kinds >> 2 & 1)
+        rows, p_tiles = kind(nest, ROWS, kinds >> 3 & 1)
+        cols, q_tiles = kind(nest, COLS, kinds >> 4 & 1)
+        steps = g_tiles * n_tiles * k_tiles * p_tiles * q_tiles * nest.count[IMAGES]
+        if steps:
+            found = step_cycles(layer, array, micro, groups, rows * cols, out, in_)
+            cycles += steps * found[0]
+            streaming += steps * found[1]
+    return cycles, streaming
 
 
-@nb.njit(cache=True, nogil=True)
-def _kind(nest: Nest, dim: int, border: int) -> tuple[int, int]:
+@compiled
+def kind(nest: Nest, dim: int, border: int) -> tuple[int, int]:
     """Size and number of a dimension's border tiles, or of its others; none where all are alike."""
     alike = nest.full[dim] == nest.last[dim]
     if border:
@@ -113,7 +163,7 @@ def _kind(nest: Nest, dim: int, border: int) -> tuple[int, int]:
     return nest.full[dim], nest.count[dim] if alike else nest.count[dim] - 1
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def dram_words(nest: Nest, operand: int) -> tuple[int, int]:
     """Words of an operand, its halos counted as often as they are loaded, and loads of each. (7).
 
@@ -121,67 +171,63 @@ def dram_words(nest: Nest, operand: int) -> tuple[int, int]:
     """
     words = 1
     for dim in range(6):
-        mask = nest.span_at_last[operand, dim]
-        trips = 1
-        for loop in range(nest.loops[0]):
-            if mask >> loop & 1:
-                trips *= nest.trips[loop]
         full, last = nest.span[operand, dim, 0], nest.span[operand, dim, 1]
+        mask = nest.span_at_last[operand, dim]
+        trips, loop = 1, 0
+        while mask:
+            if mask & 1:
+                trips *= nest.trips[loop]
+            mask >>= 1
+            loop += 1
         words *= (trips - 1) * full + last
-    loads = 1
+    loads, indexed = 1, nest.indexed[operand]
     for loop in range(nest.loops[0]):
-        indexed = nest.indexed[operand]
         if not indexed >> loop & 1 and indexed >> loop:
             loads *= nest.trips[loop]
     return words, loads
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def array_accesses(
-    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], mapping: NDArray[np.int64]
+    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
 ) -> tuple[int, int, int]:
     """Words the array reads of ifmap and filter, and of partial sums it writes. (8)."""
-    micro = mapping[MICRO]
     groups, images = layer[GROUPS], layer[IMAGES]
     M = images * layer[ROWS] * layer[COLS]
     N = layer[OUT]
     taps = layer[FILTER_ROWS] * layer[FILTER_COLS]
     K = layer[IN] * taps
-    m_tiles = images * nest.count[ROWS] * nest.count[COLS]
     if is_output_stationary(micro):
         return (
-            groups * M * K * _folds(nest, OUT, 1, array[C]),
-            groups * K * N * images * _pixel_folds(nest, array[R]),
+            groups * M * K * folds_along(nest, OUT, 1, array[C]),
+            groups * K * N * images * pixel_folds(nest, array[R]),
             groups * M * N * nest.count[IN],
         )
-    along_k = _folds(nest, IN, taps, array[R])
+    sums = groups * M * N * folds_along(nest, IN, taps, array[R])
     if is_weight_stationary(micro):
-        return (
-            groups * M * K * _folds(nest, OUT, 1, array[C]),
-            groups * K * N * m_tiles,
-            groups * M * N * along_k,
-        )
-    return (
-        groups * M * K * nest.count[OUT],
-        groups * K * N * images * _pixel_folds(nest, array[C]),
-        groups * M * N * along_k,
-    )
+        tiles = images * nest.count[ROWS] * nest.count[COLS]
+        return groups * M * K * folds_along(nest, OUT, 1, array[C]), groups * K * N * tiles, sums
+    filter_reads = groups * K * N * images * pixel_folds(nest, array[C])
+    return groups * M * K * nest.count[OUT], filter_reads, sums
 
 
-@nb.njit(cache=True, nogil=True)
-def _folds(nest: Nest, dim: int, words: int, lanes: int) -> int:
+@compiled
+def folds_along(nest: Nest, dim: int, words: int, lanes: int) -> int:
     """Folds of all tiles along a dimension with so many words each."""
-    full = (nest.count[dim] - 1) * ceil_div(nest.full[dim] * words, lanes)
-    return full + ceil_div(nest.last[dim] * words, lanes)
+    full = ceil_div(nest.full[dim] * words, lanes)
+    if nest.full[dim] == nest.last[dim]:
+        return nest.count[dim] * full
+    return (nest.count[dim] - 1) * full + ceil_div(nest.last[dim] * words, lanes)
 
 
-@nb.njit(cache=True, nogil=True)
-def _pixel_folds(nest: Nest, lanes: int) -> int:
+@compiled
+def pixel_folds(nest: Nest, lanes: int) -> int:
     """Folds of all tiles of an image, whose pixels are rows times columns."""
     folds = 0
     for p in range(2):
-        rows, p_tiles = _kind(nest, ROWS, p)
-        for q in range(2):
-            cols, q_tiles = _kind(nest, COLS, q)
-            folds += p_tiles * q_tiles * ceil_div(rows * cols, lanes)
+        rows, p_tiles = kind(nest, ROWS, p)
+        for q in range(2 if p_tiles else 0):
+            cols, q_tiles = kind(nest, COLS, q)
+            if q_tiles:
+                folds += p_tiles * q_tiles * ceil_div(rows * cols, lanes)
     return folds
