@@ -1,0 +1,1 @@
+"""The model `physical`: what the array and its memories would really do."""
