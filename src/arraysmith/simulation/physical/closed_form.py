@@ -33,6 +33,7 @@ from arraysmith.simulation.physical.nest import (
     TILE_IN,
     TILE_ROWS,
     Nest,
+    ifmap_words_that_stay,
     lay_loops,
     lay_tile,
     resident_words,
@@ -41,6 +42,7 @@ from arraysmith.simulation.physical.traffic import (
     all_steps,
     array_accesses,
     dram_words,
+    ifmap_words_never_moved,
     step_cycles,
 )
 
@@ -188,7 +190,7 @@ def count_array(
 def count_dram(nest: Nest, found: NDArray[np.int64]) -> None:
     """What moves between DRAM and buffers, and what lies there; the loops are laid already."""
     words, loads = dram_words(nest, IFMAP)
-    found[IFMAP_DRAM] = words * loads
+    found[IFMAP_DRAM] = words * loads - ifmap_words_never_moved(nest)
     words, loads = dram_words(nest, FILTER)
     found[FILTER_DRAM] = words * loads
     words, loads = dram_words(nest, OFMAP)
@@ -379,9 +381,12 @@ def _waiting(  # noqa: PLR0917
     """
     moved, over_k = 0, nest.at_last[IN]
     if next_loop >= 0:
-        for operand in (IFMAP, FILTER):
-            if nest.indexed[operand] >> next_loop:
-                moved += array[OPERAND] * resident_words(nest, operand, next_at_last)
+        if nest.indexed[FILTER] >> next_loop:
+            moved += array[OPERAND] * resident_words(nest, FILTER, next_at_last)
+        if nest.indexed[IFMAP] >> next_loop:
+            new = resident_words(nest, IFMAP, next_at_last)
+            new -= ifmap_words_that_stay(nest, next_loop, next_at_last)
+            moved += array[OPERAND] * new
         if nest.indexed[OFMAP] >> next_loop and (next_at_first & over_k) != over_k:
             moved += array[PSUM] * resident_words(nest, OFMAP, next_at_last)
     if entered >= 0 and nest.indexed[OFMAP] >> entered:

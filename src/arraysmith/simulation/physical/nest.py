@@ -86,6 +86,9 @@ class Nest(Protocol):
     """(operands,) mask of the loops that change the resident tile."""
     loops: NDArray[np.int64]
     """(1,) how many are active."""
+    stays: NDArray[np.int64]
+    """(loops, 2): lines along rows and cols of the ifmap that stay when a loop moves on; -1 is all
+    of them, 0 none."""
 
 
 NEST = np.dtype(
@@ -103,6 +106,7 @@ NEST = np.dtype(
         ("shrinks", np.int64, (3,)),
         ("indexed", np.int64, (3,)),
         ("loops", np.int64, (1,)),
+        ("stays", np.int64, (8, 2)),
     ],
     align=True,
 )
@@ -184,6 +188,65 @@ def lay_loops(nest: Nest, layer: NDArray[np.int64], mapping: NDArray[np.int64]) 
             if full != last:
                 shrinks |= mask
         nest.words[operand], nest.shrinks[operand] = words, shrinks
+    _slide(nest, layer, mapping)
+
+
+@compiled
+def _slide(nest: Nest, layer: NDArray[np.int64], mapping: NDArray[np.int64]) -> None:
+    """Which part of the ifmap's tile the next one shares with it, for each loop. (6).
+
+    Seen from the innermost loop outwards: a loop moves on by one tile, those inside it go back.
+    """
+    others = nest.span_at_last[IFMAP, GROUPS] | nest.span_at_last[IFMAP, IMAGES]
+    others |= nest.span_at_last[IFMAP, IN]
+    rows, cols = nest.span_at_last[IFMAP, ROWS], nest.span_at_last[IFMAP, COLS]
+    blocks = mapping[BLOCKED] == ROWS and _STAYS[mapping[ORDER]] == IFMAP
+    height = nest.full[ROWS] * (mapping[TILES_PER_BLOCK] if blocks else 1)
+    back_rows, back_cols = 0, 0
+    for loop in range(nest.loops[0] - 1, -1, -1):
+        on_rows, on_cols = rows >> loop & 1, cols >> loop & 1
+        if on_rows and rows >> loop + 1:
+            # The loop over blocks steps by as many tiles as the loop inside it visits.
+            on_rows = mapping[TILES_PER_BLOCK]
+        nest.stays[loop, 0] = _lines_that_stay(nest, layer, ROWS, height * (on_rows - back_rows))
+        nest.stays[loop, 1] = _lines_that_stay(
+            nest, layer, COLS, nest.full[COLS] * (on_cols - back_cols)
+        )
+        if others >> loop:
+            nest.stays[loop, 0] = nest.stays[loop, 1] = 0
+        back_rows += on_rows * (nest.trips[loop] - 1)
+        back_cols += on_cols * (nest.trips[loop] - 1)
+
+
+@compiled
+def _lines_that_stay(nest: Nest, layer: NDArray[np.int64], dim: int, shift: int) -> int:
+    """Of rows or columns of the ifmap's tile, if it moves by so many pixels; -1 is all."""
+    if shift == 0:
+        return -1
+    if layer[STRIDE] >= layer[FILTER_ROWS + dim - ROWS]:
+        return 0
+    return max(0, nest.span[IFMAP, dim, 0] - abs(shift) * layer[STRIDE])
+
+
+@compiled
+def ifmap_words_that_stay(nest: Nest, loop: int, at_last: int) -> int:
+    """Words of the ifmap's next tile that lie in its buffer already when a loop moves on. (6).
+
+    Args:
+        nest: laid.
+        loop: the outermost loop that moves on.
+        at_last: loops at their last trip in the next step.
+    """
+    if not nest.stays[loop, 0] or not nest.stays[loop, 1]:
+        return 0
+    words = 1
+    for dim in range(6):
+        mask = nest.span_at_last[IFMAP, dim]
+        size = nest.span[IFMAP, dim, 1 if (at_last & mask) == mask else 0]
+        if dim in (ROWS, COLS) and nest.stays[loop, dim - ROWS] > 0:
+            size = nest.stays[loop, dim - ROWS]
+        words *= size
+    return words
 
 
 @compiled

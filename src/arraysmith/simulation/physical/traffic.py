@@ -22,6 +22,7 @@ from arraysmith.simulation.physical.nest import (
     FILTER_PORT,
     FILTER_ROWS,
     GROUPS,
+    IFMAP,
     IFMAP_PORT,
     IMAGES,
     IN,
@@ -185,6 +186,29 @@ def dram_words(nest: Nest, operand: int) -> tuple[int, int]:
         if not indexed >> loop & 1 and indexed >> loop:
             loads *= nest.trips[loop]
     return words, loads
+
+
+@compiled
+def ifmap_words_never_moved(nest: Nest) -> int:
+    """Words that were in the ifmap's buffer already when a tile was loaded, over all loads. (7)."""
+    total = 0
+    for loop in range(nest.loops[0]):
+        if not nest.indexed[IFMAP] >> loop or not nest.stays[loop, 0] or not nest.stays[loop, 1]:
+            continue
+        words = nest.trips[loop] - 1
+        for outer in range(loop):
+            if not nest.indexed[IFMAP] >> outer & 1:
+                words *= nest.trips[outer]
+        for dim in range(6):
+            lines = nest.stays[loop, dim - ROWS] if dim in (ROWS, COLS) else -1
+            trips = 1
+            for other in range(nest.loops[0] if lines < 0 else loop):
+                if nest.span_at_last[IFMAP, dim] >> other & 1:
+                    trips *= nest.trips[other]
+            full, last = nest.span[IFMAP, dim, 0], nest.span[IFMAP, dim, 1]
+            words *= (trips - 1) * full + last if lines < 0 else trips * lines
+        total += words
+    return total
 
 
 @compiled

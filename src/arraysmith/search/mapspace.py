@@ -1,0 +1,122 @@
+"""The mappings of a layer that are searched, and how many there are.
+
+Of all tile sizes only those matter that differ in something that costs: the number of tiles, and
+the folds they are cut into. For each number of tiles the smallest size is taken, and the smallest
+that leaves the fewest folds. `docs/mapping.md` says what that is proven for, and what it may miss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arraysmith.hardware import Dataflow
+from arraysmith.mapping import ORDERS
+from arraysmith.workload import ceil_div
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
+    from arraysmith.workload import LoopSizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapSpace:
+    """Tile sizes of one layer on one microarchitecture; orders and blocks come on top of them."""
+
+    rows: NDArray[np.int64]
+    """Ascending, like the others."""
+    cols: NDArray[np.int64]
+    out_channels: NDArray[np.int64]
+    in_channels: NDArray[np.int64]
+    size: int
+    """Mappings, those that fit no buffer included."""
+
+
+def map_space(
+    loops: LoopSizes, accelerator: PhysicalAccelerator, microarchitecture: Microarchitecture
+) -> MapSpace:
+    """The tile sizes that matter for a layer."""
+    rows, cols = accelerator.rows, accelerator.cols
+    lanes = {
+        Dataflow.OS: {"rows": rows, "out": cols, "in": None},
+        Dataflow.WS: {"rows": None, "out": cols, "in": rows},
+        Dataflow.IS: {"rows": cols, "out": None, "in": rows},
+    }[microarchitecture.dataflow]
+    # Pixels lie on the lanes as rows times columns; only a single column makes rows of folds.
+    pixel_lanes = lanes["rows"] if loops.cols == 1 else None
+    sizes = (
+        tile_sizes(loops.rows, 1, pixel_lanes),
+        tile_sizes(loops.cols, 1, None),
+        tile_sizes(loops.out_channels, 1, lanes["out"]),
+        tile_sizes(loops.in_channels, loops.taps, lanes["in"]),
+    )
+    return MapSpace(
+        rows=sizes[0],
+        cols=sizes[1],
+        out_channels=sizes[2],
+        in_channels=sizes[3],
+        size=_size(sizes, (loops.rows, loops.cols, loops.out_channels, loops.in_channels)),
+    )
+
+
+def tile_sizes(whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:
+    """Sizes that differ in the number of tiles or, `words` each on `lanes`, in folds.
+
+    For every number of tiles the smallest size; and the smallest with the fewest folds.
+    """
+    smallest = sorted({ceil_div(whole, ceil_div(whole, size)) for size in _one_each(whole)})
+    if lanes is None:
+        return np.array(smallest, dtype=np.int64)
+    found = set(smallest)
+    for index, size in enumerate(smallest):
+        above = smallest[index + 1] if index + 1 < len(smallest) else whole + 1
+        found.add(
+            min(range(size, above), key=lambda each: (_folds(whole, each, words, lanes), each))
+        )
+    return np.array(sorted(found), dtype=np.int64)
+
+
+def _one_each(whole: int) -> list[int]:
+    """A size for each number of tiles there can be."""
+    sizes, size = [], 1
+    while size <= whole:
+        sizes.append(size)
+        tiles = ceil_div(whole, size)
+        if tiles == 1:
+            break
+        size = ceil_div(whole, tiles - 1)
+    return sizes
+
+
+def _folds(whole: int, size: int, words: int, lanes: int) -> int:
+    tiles = ceil_div(whole, size)
+    last = whole - (tiles - 1) * size
+    return (tiles - 1) * ceil_div(size * words, lanes) + ceil_div(last * words, lanes)
+
+
+def _size(sizes: tuple[NDArray[np.int64], ...], whole: tuple[int, ...]) -> int:
+    """Tiles times loop nests of each.
+
+    A tile has a nest for each order, and for each way to block one of the first two loops; each of
+    the three loops is among the first two in four of the six orders.
+    """
+    tiles = 1
+    for each in sizes:
+        tiles *= len(each)
+    total = len(ORDERS) * tiles
+    for position in (0, 2, 3):  # rows stand for M
+        blocks = sum(
+            len(divisors(ceil_div(whole[position], int(size)))) - 1 for size in sizes[position]
+        )
+        total += 4 * blocks * tiles // len(sizes[position])
+    return total
+
+
+def divisors(number: int) -> list[int]:
+    """Ascending."""
+    low = [each for each in range(1, int(number**0.5) + 1) if number % each == 0]
+    return low + [number // each for each in reversed(low) if each * each != number]
