@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from arraysmith.errors import InputFileError, InvalidHardwareError
 from arraysmith.files import read_text
+from arraysmith.physical_performance import SETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT = Path(str(resources.files("arraysmith.formats").joinpath("generic_45nm.toml")))
 """The technology that is shipped."""
-SETS = ("low", "mid", "high")
 _ENTRIES = ("value", "source", "node_nm")
 _LIMITS = (0.0, 1e6)
 _OWN_LIMITS = {

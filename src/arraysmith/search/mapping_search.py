@@ -27,11 +27,8 @@ from arraysmith.simulation.physical.closed_form import (
     OFMAP_READS,
     OFMAP_SPILLED,
     OFMAP_WRITES,
-    Kinds,
     count_array,
     count_dram,
-    transfer_cycles,
-    waiting_cycles,
 )
 from arraysmith.simulation.physical.nest import (
     BLOCKED,
@@ -65,6 +62,7 @@ from arraysmith.simulation.physical.nest import (
     lay_loops,
     lay_tile,
 )
+from arraysmith.simulation.physical.waiting import Kinds, transfer_cycles, waiting_cycles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,6 +143,7 @@ def search(  # noqa: PLR0917
     best: NDArray[np.float64],
     mappings: NDArray[np.int64],
     counters: NDArray[np.int64],
+    bounds: NDArray[np.float64],
     nests: NDArray[np.void],
     all_kinds: NDArray[np.void],
 ) -> None:
@@ -159,6 +158,7 @@ def search(  # noqa: PLR0917
         best: (MAX_FRONT, 2) cycles and energy of what was found; changed.
         mappings: (MAX_FRONT, 8); changed.
         counters: of `VISITED` …, `FOUND` being how many of `best` are in use; changed.
+        bounds: (2,) cycles and energy that no mapping is below; changed.
         nests, all_kinds: scratch memory.
     """
     nest, kinds = nests[0], all_kinds[0]
@@ -180,6 +180,7 @@ def search(  # noqa: PLR0917
                     counters[TILES] += 1
                     count_array(nest, layer, array, micro, found)
                     cycles, energy = _bound(nest, layer, array, found, weights)
+                    bounds[0], bounds[1] = min(bounds[0], cycles), min(bounds[1], energy)
                     if _worse(cycles, energy, objective, best, counters[FOUND]):
                         continue
                     _search_loops(
