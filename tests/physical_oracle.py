@@ -263,8 +263,11 @@ class _Walk:
 
     # Between DRAM and buffers
 
-    def load(self, operand, words):
-        """Fill a buffer with a tile; return the bytes that came from DRAM."""
+    def load(self, operand, words, there=frozenset()):
+        """Fill a buffer with a tile; return the bytes that came from DRAM.
+
+        Words that are `there` from the tile before stay: a window that slides brings its halo.
+        """
         accelerator = self.accelerator
         word_bytes = accelerator.psum_bytes if operand == "ofmap" else accelerator.operand_bytes
         whole = getattr(accelerator, f"{operand}_buffer_kib") * 1024
@@ -281,6 +284,8 @@ class _Walk:
                 if word not in self.summed:
                     continue  # it starts from nothing
                 self.spilled.remove(word)
+            if word in there:
+                continue
             counts["dram_read_words"] += 1
             moved += word_bytes
         self.resident[operand] = set(words)
@@ -312,8 +317,9 @@ class _Walk:
         loaded = stored = 0
         for operand, words in tiles.items():
             if words != self.resident[operand]:
+                there = self.resident[operand]
                 stored += self.leave(operand)
-                loaded += self.load(operand, words)
+                loaded += self.load(operand, words, there)
         return loaded, stored
 
     # Between buffers and array

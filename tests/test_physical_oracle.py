@@ -290,9 +290,9 @@ def test_a_border_step_with_few_lanes_is_held_less():
 # Tiles
 
 
-@pytest.mark.parametrize(("rows", "words"), [(4, [18]), (2, [12, 12]), (3, [15, 9])])
-def test_a_tile_loads_its_halo(rows, words):
-    """A 3×3 filter over 6×3 words makes four rows; two tiles share two rows of the ifmap."""
+@pytest.mark.parametrize(("rows", "tiles", "largest"), [(4, 1, 18), (2, 2, 12), (3, 2, 15)])
+def test_a_window_that_slides_brings_its_halo(rows, tiles, largest):
+    """A 3×3 filter over 6×3 words makes four rows; two tiles share two rows, loaded once."""
     layer = Conv2d(
         name="halo",
         ifmap_rows=6,
@@ -303,9 +303,24 @@ def test_a_tile_loads_its_halo(rows, words):
         out_channels=1,
     )
     counts = walked(layer, tile={"rows": rows})
-    assert dram(counts) == (sum(words), 9, 0, 0, 4)
-    assert counts.ifmap.largest_words == words[0]
-    assert accesses(counts) == (4 * 9, 9 * len(words), 0, 4)
+    assert dram(counts) == (18, 9, 0, 0, 4)
+    assert counts.ifmap.largest_words == largest
+    assert accesses(counts) == (4 * 9, 9 * tiles, 0, 4)
+
+
+def test_a_window_that_jumps_loads_its_halo_again():
+    """Between the two tiles of rows the other input channel is there: four rows, twice each."""
+    layer = Conv2d(
+        name="jump",
+        ifmap_rows=6,
+        ifmap_cols=3,
+        filter_rows=3,
+        filter_cols=3,
+        in_channels=2,
+        out_channels=1,
+    )
+    counts = walked(layer, tile={"rows": 2, "in_channels": 1}, order="MKN")
+    assert dram(counts)[0] == 2 * 2 * 4 * 3
 
 
 def test_words_between_windows_are_not_loaded():
