@@ -358,7 +358,7 @@ def _search_loops(  # noqa: PLR0917
                 if _worse(cycles, energy, objective, best, counters[FOUND]):
                     continue
                 counters[VISITED] += 1
-                cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array, mapping[MICRO])
+                cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
                 if not _worse(cycles, energy, objective, best, counters[FOUND]):
                     counters[FOUND] = _keep(
                         cycles, energy, objective, best, mappings, mapping, counters[FOUND]

@@ -114,9 +114,7 @@ def _evaluate(  # noqa: PLR0917
             count_array(nest, layer, array, mapping[MICRO], found[index])
         lay_loops(nest, layer, mapping)
         count_dram(nest, found[index])
-        found[index, TOTAL] = found[index, ARRAY] + waiting_cycles(
-            nest, kinds, layer, array, mapping[MICRO]
-        )
+        found[index, TOTAL] = found[index, ARRAY] + waiting_cycles(nest, kinds, layer, array)
 
 
 @compiled
