@@ -268,16 +268,23 @@ def _waiting(  # noqa: PLR0917
 
 
 @compiled
+def _kinds_of_trips(nest: Nest, loop: int) -> int:
+    """2 where a loop's last trip has a smaller tile, else 1."""
+    return 1 if nest.full[nest.dimension[loop]] == nest.last[nest.dimension[loop]] else 2
+
+
+@compiled
 def _inner(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> int:
     """Steps at which the innermost loop is neither at its first nor at its last trip."""
     inner = nest.loops[0] - 1
     bit, trips = 1 << inner, nest.trips[inner]
+    kinds_of_trips = _kinds_of_trips(nest, inner)
     cycles = 0
     for index in range(kinds.start[inner], kinds.start[inner + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for before_last in range(2):
-            steps = min(trips - 2, 1) if before_last else max(trips - 3, 0)
-            if steps:
+        for before_last in range(kinds_of_trips):
+            steps = trips - 1 - kinds_of_trips if before_last == 0 else min(trips - 2, 1)
+            if steps > 0:
                 next_at_last = last | bit if before_last else last
                 waiting = _waiting(
                     nest, kinds, array, last, inner, last, inner, first, next_at_last
@@ -301,11 +308,12 @@ def _entering(
     if loop < 0:
         return _waiting(nest, kinds, array, 0, -1, 0, inner, next_at_first, ends)
     bit, trips = 1 << loop, nest.trips[loop]
+    kinds_of_trips = _kinds_of_trips(nest, loop)
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for at_end in range(2):
-            steps = 1 if at_end else trips - 2
+        for at_end in range(kinds_of_trips):
+            steps = 1 if at_end else trips - kinds_of_trips
             if steps:
                 now = last | bit if at_end else last
                 waiting = _waiting(
@@ -337,11 +345,12 @@ def _leaving(
     if loop < 0:
         return _waiting(nest, kinds, array, inside, inner, before, -1, 0, 0)
     bit, trips = 1 << loop, nest.trips[loop]
+    kinds_of_trips = _kinds_of_trips(nest, loop)
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for to_end in range(2):
-            steps = 1 if to_end else trips - 2
+        for to_end in range(kinds_of_trips):
+            steps = 1 if to_end else trips - kinds_of_trips
             if steps:
                 waiting = _waiting(
                     nest,
