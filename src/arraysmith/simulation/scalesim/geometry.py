@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # alpha in the cycles of a fold, T + alpha·R + C - 2: (3) in docs/cycles.md.
 ALPHA = {Dataflow.OS: 1, Dataflow.WS: 2, Dataflow.IS: 2}
 
+Windows = tuple[int, int, int, int, int, int, int, int, bool, bool]
+"""Rows and columns of the ifmap and of a filter, channels, stride, rows and columns of windows;
+whether one hangs over the edge, and whether each word is in one place of one window only."""
+
 
 def ceil_div(a: int, b: int) -> int:
     """a / b rounded up."""
@@ -74,6 +78,27 @@ class Im2col:
             self.channels
             * _covered(self.rows, self.filter_rows, self.ofmap_rows, self.stride)
             * _covered(self.cols, self.filter_cols, self.ofmap_cols, self.stride)
+        )
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no word is in two windows and none hangs over: all elements differ."""
+        return self.distinct_ifmap_words == self.px * self.win
+
+    @property
+    def windows(self) -> Windows:
+        """For the compiled kernels; see `Windows`."""
+        return (
+            self.rows,
+            self.cols,
+            self.filter_rows,
+            self.filter_cols,
+            self.channels,
+            self.stride,
+            self.ofmap_rows,
+            self.ofmap_cols,
+            self.overhangs,
+            self.is_distinct,
         )
 
     def on_array(self, dataflow: Dataflow) -> tuple[int, int, int]:
