@@ -203,6 +203,17 @@ def test_user_mode_equals_the_walk(shape, R, C, dataflow, buffers_kib, rates):  
         assert stalls_counted_once(layer, accelerator, bandwidths) == once["Stall Cycles"]
 
 
+@pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
+def test_more_refills_than_a_byte_can_count_equal_the_walk(dataflow):
+    """The ifmap's words are marked by refills as a byte: past 255 the marks come round."""
+    shape = (40, 40, 3, 3, 28, 9, 1)
+    expected, _ = walked(shape, 12, 9, dataflow, (1, 1, 1))
+    assert expected["DRAM IFMAP Reads"] > 256 * 500
+    layer, accelerator = parts(shape, 12, 9, dataflow, (1, 1, 1))
+    found = simulate(Workload(name="w", layers=(layer,)), accelerator).layers[0]
+    assert columns(found) == expected
+
+
 @given(st.integers(2, 4), st.integers(500, 1200), st.integers(1, 4), st.sampled_from(["ws", "os"]))
 @settings(deadline=None, max_examples=12)
 def test_wide_arrays_equal_the_walk(M, N, K, dataflow):

@@ -20,6 +20,7 @@ from arraysmith.simulation.scalesim.diagonals import diagonal_of
 REFILLS, HELD, WORDS, LATEST, TWICE = range(5)
 STATE = 5
 
+STAMPS = 255
 ACTIVE_SETS, FIRST_FILL_CYCLES_A_SET = 50, 5
 """Sets of half a buffer; the first half comes before the first request, at a fixed rate."""
 
@@ -98,7 +99,7 @@ def distinct(state, array, stream, half):  # type: ignore[no-untyped-def]  # noq
 
 
 @njit(cache=True, nogil=True)
-def touch(stamps, windows, epoch, pixels, low, high, by_pixel):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+def touch(stamps, windows, stamp, pixels, low, high, by_pixel):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """Stamp words low…high-1 of each of some pixels' windows; returns how many were not held.
 
     With each pixel, low and high move by `by_pixel` within 0…words of the lanes; see `stretch`.
@@ -121,8 +122,8 @@ def touch(stamps, windows, epoch, pixels, low, high, by_pixel):  # type: ignore[
             at = ((window_row * stride + row) * cols + window_col * stride) * channels + offset
             held = stamps[at : at + max(0, min(count, edge))]
             for place in range(len(held)):
-                missed += held[place] != epoch
-                held[place] = epoch
+                missed += held[place] != stamp
+                held[place] = stamp
             word += count
             row, offset = row + 1, 0
         begin, end = begin + by_pixel[0], end + by_pixel[0]
@@ -133,7 +134,7 @@ def touch(stamps, windows, epoch, pixels, low, high, by_pixel):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def stretch(stamps, windows, epoch, array, a, b, t, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+def stretch(stamps, windows, stamp, array, a, b, t, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """Lines t…until-1 of a fold at once, in whatever order; returns how many words were missed.
 
     For each pixel they ask for consecutive words of its window.
@@ -141,35 +142,43 @@ def stretch(stamps, windows, epoch, array, a, b, t, until):  # type: ignore[no-u
     dataflow, R, C, S_R, S_C, T, _, _ = array
     rows = min(R, S_R - a * R)
     if dataflow == OS:  # pixel aR + l asks for word t - l
-        return touch(stamps, windows, epoch, (a * R, a * R + rows), t, until, (-1, 0, T))
+        return touch(stamps, windows, stamp, (a * R, a * R + rows), t, until, (-1, 0, T))
     if dataflow == IS:  # all pixels of the fold ask for word aR + R - 1 - t
         low = a * R + R - until
         pixels = b * C, min((b + 1) * C, S_C)
-        return touch(stamps, windows, epoch, pixels, low, a * R + R - t, (0, a * R, a * R + rows))
+        return touch(stamps, windows, stamp, pixels, low, a * R + R - t, (0, a * R, a * R + rows))
     # Pixel p asks for word aR + l in cycle R + p + l.
     pixels = max(0, t - R - rows + 1), max(0, min(T, until - R))
     low = a * R + t - R - pixels[0]
-    return touch(stamps, windows, epoch, pixels, low, low + until - t, (-1, a * R, a * R + rows))
+    return touch(stamps, windows, stamp, pixels, low, low + until - t, (-1, a * R, a * R + rows))
+
+
+@njit(cache=True, nogil=True)
+def stamp(stamps, refills):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """What marks a word as held: refills so far as a byte; as it comes round, old marks go."""
+    if refills > 0 and refills % STAMPS == 0:
+        stamps[:] = 0
+    return np.uint8(refills % STAMPS + 1)
 
 
 @njit(cache=True, nogil=True)
 def overlapping(state, stamps, windows, array, half, start, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """Lines start…until-1 of the ifmap of a convolution.
 
-    A word is held if its stamp is the number of refills so far. While even misses alone could not
+    A word is held if it bears the stamp of the last refill. While even misses alone could not
     fill half the buffer, the order of requests does not matter, and many lines are taken at once;
     the lines around a refill are taken request by request.
     """
     dataflow, R, C, S_R, S_C, T, fold_cycles, along_rows = array
     most = C if dataflow == IS else R
-    at = start
+    at, held = start, np.uint8(state[REFILLS] % STAMPS + 1)
     while at < until:
         fold = at // fold_cycles
         b = fold // along_rows
         a, t = fold - b * along_rows, at - fold * fold_cycles
         count = min(until - at, fold_cycles - t, (half - 1 - state[HELD]) // most)
         if count > 0:
-            missed = stretch(stamps, windows, state[REFILLS], array, a, b, t, t + count)
+            missed = stretch(stamps, windows, held, array, a, b, t, t + count)
             state[HELD] += missed
             state[WORDS] += missed
             at += count
@@ -178,11 +187,12 @@ def overlapping(state, stamps, windows, array, half, start, until):  # type: ign
         for lane in range(lo, hi):
             pixel, word = p0 + dp * lane, q0 + dq * lane
             one = (pixel, pixel + 1)
-            if touch(stamps, windows, state[REFILLS], one, word, word + 1, (0, 0, word + 1)):
+            if touch(stamps, windows, held, one, word, word + 1, (0, 0, word + 1)):
                 state[HELD] += 1
                 state[WORDS] += 1
                 if state[HELD] == half:
                     refill(state, at)
+                    held = stamp(stamps, state[REFILLS])
         at += 1
 
 

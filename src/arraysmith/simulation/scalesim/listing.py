@@ -27,13 +27,17 @@ def over_the_edge(shape, windows, along, deep):  # type: ignore[no-untyped-def] 
 
 @njit(cache=True, nogil=True)
 def count_missing(missing, shape, windows):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Elements over the edge before each line of the list, a row or an anti-diagonal of it."""
-    diagonal, _, _, lanes, depth, blocks, size = shape
-    for row in range(blocks * depth):
-        first = row // depth * lanes
-        for lane in range(min(lanes, size - first)):
-            if over_the_edge(shape, windows, first + lane, row % depth):
-                missing[row + (lane if diagonal else 0) + 1] += 1
+    """Elements over the edge before each line of the list; only the last windows have some."""
+    diagonal, lane_is_word, _, lanes, depth, _, _ = shape
+    _, _, filter_rows, filter_cols, channels, _, ofmap_rows, ofmap_cols, _, _ = windows
+    for window_row in range(ofmap_rows):
+        first = 0 if window_row == ofmap_rows - 1 else ofmap_cols - 1
+        for item in range(window_row * ofmap_cols + first, (window_row + 1) * ofmap_cols):
+            for word in range(filter_rows * filter_cols * channels):
+                along, deep = (word, item) if lane_is_word else (item, word)
+                if over_the_edge(shape, windows, along, deep):
+                    row = along // lanes * depth + deep
+                    missing[row + (along % lanes if diagonal else 0) + 1] += 1
     for at in range(1, len(missing)):
         missing[at] += missing[at - 1]
 
@@ -59,7 +63,7 @@ def place(shape, windows, missing, row, lane):  # type: ignore[no-untyped-def]  
     at = row + lane if diagonal else row
     found = listed_before(shape, windows, missing, at)
     first = max(0, at - blocks * depth + 1) if diagonal else 0
-    if windows[8]:
+    if windows[8] and missing[at + 1] > missing[at]:  # some of this line lie over the edge
         for before in range(first, lane):
             above = at - before if diagonal else row
             along = above // depth * lanes + before
@@ -74,29 +78,41 @@ def place(shape, windows, missing, row, lane):  # type: ignore[no-untyped-def]  
 
 
 @njit(cache=True, nogil=True)
-def places(found, shape, windows, missing, along, deep):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
-    """All places of the list that hold the word of an element; returns how many."""
+def holds(window, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Whether a place is in a circular window: lower ≤ place < upper, of `total` places."""
+    lower, upper, total = window
+    return lower <= found < upper or found < upper - total
+
+
+@njit(cache=True, nogil=True)
+def places(found, shape, windows, missing, along, deep, window):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+    """All places that have the word of an element; returns how many, or 0 if the window has one.
+
+    `found` ends with the number of the copy that was held last: it is looked at first, for while
+    an operand is read from copies, the next ones lie where this one lies.
+    """
     _, lane_is_word, _, lanes, depth, _, _ = shape
     if windows[9]:
         found[0] = place(shape, windows, missing, along // lanes * depth + deep, along % lanes)
-        return 1
+        return 0 if holds(window, found[0]) else 1
     _, _, filter_rows, filter_cols, channels, stride, ofmap_rows, ofmap_cols, _, _ = windows
     item, word = (deep, along) if lane_is_word else (along, deep)
     row = item // ofmap_cols * stride + word // (filter_cols * channels)
     col = item % ofmap_cols * stride + word // channels % filter_cols
-    count = 0
-    for window_row in range(
-        max(0, -((filter_rows - 1 - row) // stride)), min(ofmap_rows - 1, row // stride) + 1
-    ):
-        for window_col in range(
-            max(0, -((filter_cols - 1 - col) // stride)), min(ofmap_cols - 1, col // stride) + 1
-        ):
-            item = window_row * ofmap_cols + window_col
-            at = (row - window_row * stride) * filter_cols + col - window_col * stride
-            at = at * channels + word % channels
-            along, deep = (at, item) if lane_is_word else (item, at)
-            found[count] = place(
-                shape, windows, missing, along // lanes * depth + deep, along % lanes
-            )
-            count += 1
+    first_row = max(0, -((filter_rows - 1 - row) // stride))
+    first_col = max(0, -((filter_cols - 1 - col) // stride))
+    across = min(ofmap_cols - 1, col // stride) + 1 - first_col
+    count = (min(ofmap_rows - 1, row // stride) + 1 - first_row) * across
+    copy = min(found[-1], count - 1)
+    for number in range(count):
+        window_row, window_col = first_row + copy // across, first_col + copy % across
+        item = window_row * ofmap_cols + window_col
+        at = (row - window_row * stride) * filter_cols + col - window_col * stride
+        at = at * channels + word % channels
+        along, deep = (at, item) if lane_is_word else (item, at)
+        found[number] = place(shape, windows, missing, along // lanes * depth + deep, along % lanes)
+        if holds(window, found[number]):
+            found[-1] = copy
+            return 0
+        copy = copy + 1 if copy + 1 < count else 0
     return count

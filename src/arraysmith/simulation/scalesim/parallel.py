@@ -11,6 +11,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from arraysmith.simulation.scalesim.walk import MAX_BYTES
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -26,8 +28,11 @@ SECONDS_A_LOOK = 0.1
 
 def run_all(walks: list[Walk], progress: Progress) -> list[LayerMetrics]:
     """The layers' metrics, in the order of the walks."""
-    workers = min(len(walks), os.cpu_count() or 1)
-    if workers < 2 or sum(walk.lines for walk in walks) < WORTH_A_THREAD:
+    if sum(walk.lines for walk in walks) < WORTH_A_THREAD:
+        return [_run(walk, progress) for walk in walks]
+    most_bytes = max(1, *(walk.bytes for walk in walks))
+    workers = min(len(walks), os.cpu_count() or 1, MAX_BYTES // most_bytes)
+    if workers < 2:
         return [_run(walk, progress) for walk in walks]
     stop = threading.Event()
     with ThreadPoolExecutor(workers) as pool:

@@ -24,6 +24,7 @@ from arraysmith.simulation.scalesim.demand import OS
 from arraysmith.simulation.scalesim.geometry import ceil_div
 from arraysmith.simulation.scalesim.listing import (
     count_missing,
+    holds,
     listed_before,
     over_the_edge,
     place,
@@ -57,6 +58,11 @@ class Blocks:
     lane_is_word: bool
     """Whether a lane is a word of the window (else a pixel or a filter)."""
     diagonal: bool
+
+    @property
+    def lines(self) -> int:
+        """Anti-diagonals of the stacked blocks, or rows."""
+        return self.blocks * self.depth + (self.lanes - 1 if self.diagonal else 0)
 
     @property
     def shape(self) -> tuple[bool, bool, bool, int, int, int, int]:
@@ -161,6 +167,11 @@ def prefetches(
     )
 
 
+def list_bytes(matrix: Im2col, accelerator: Accelerator) -> int:
+    """What the lists take in memory: something only where windows hang over the edge."""
+    return 8 * _blocks(matrix, accelerator)[0].lines if matrix.overhangs else 0
+
+
 def _blocks(matrix: Im2col, accelerator: Accelerator) -> tuple[Blocks, Blocks]:
     """Those of ifmap and filter; their shapes depend on the dataflow."""
     S_R, S_C, T = matrix.on_array(accelerator.dataflow)
@@ -197,8 +208,7 @@ def _prefetch(
     places = blocks.blocks * blocks.depth * blocks.lanes
     missing = np.zeros(1, np.int64)
     if windows[-2]:
-        lines = blocks.blocks * blocks.depth + (blocks.lanes if blocks.diagonal else 1)
-        missing = np.zeros(lines + 1, np.int64)
+        missing = np.zeros(blocks.lines + 1, np.int64)
         count_missing(missing, blocks.shape, windows)
     listed = blocks.size * blocks.depth - int(missing[-1])
     line_words = ceil_div(buffer_words, LINES_A_BUFFER)
@@ -223,32 +233,24 @@ def _prefetch(
 
 
 @njit(cache=True, nogil=True)
-def holds(found, count, lower, upper, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Whether one of some places is in the circular window of places lower … upper - 1."""
-    for at in range(count):  # noqa: SIM110 (compiled code knows no `any`)
-        if lower <= found[at] < upper or found[at] < upper - total:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
 def serve(state, found, shape, windows, missing, sizes, line):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
     """One line of requests, one by one; moves the window and returns how often."""
     diagonal, _, _, lanes, depth, _, _ = shape
     line_words, count, active, step = sizes
     block, at, lo, hi = line
-    total, moves = count * line_words, 0
+    moves, room, total = 0, active * line_words, count * line_words
+    lower = state[POSITION] * line_words
     for lane in range(lo, hi):
         row = at - lane if diagonal else at
         along, deep = block * lanes + lane, row - block * depth
         if windows[8] and over_the_edge(shape, windows, along, deep):
             continue
-        lower = state[POSITION] * line_words
-        found[0] = place(shape, windows, missing, row, lane)
-        if holds(found, 1, lower, lower + active * line_words, total):
+        window = (lower, lower + room, total)
+        if holds(window, place(shape, windows, missing, row, lane)):
             continue
-        copies, laps = places(found, shape, windows, missing, along, deep), 0
-        while not holds(found, copies, lower, lower + active * line_words, total):
+        copies, laps = places(found, shape, windows, missing, along, deep, window), 0
+        held = copies == 0
+        while not held:
             if step == 0 or laps > count:
                 state[ENDLESS] = 1
                 return moves
@@ -256,6 +258,8 @@ def serve(state, found, shape, windows, missing, sizes, line):  # type: ignore[n
             lower = state[POSITION] * line_words
             laps += 1
             moves += 1
+            for copy in found[:copies]:
+                held = held or holds((lower, lower + room, total), copy)
     return moves
 
 
@@ -292,7 +296,7 @@ def refills(state, found, shape, windows, missing, sizes, array, lines, moves, u
 
     Args:
         state: LINE to go on from, POSITION of the window, MOVES in all, and ENDLESS.
-        found: room for the places of a word.
+        found: room for the places of a word, and one; see `listing.places`.
         shape, windows, missing, sizes: of the list; see `Prefetch`.
         array: dataflow, R, C, S_R, S_C, T, cycles of a fold, folds along the rows.
         lines, moves: where to write them.

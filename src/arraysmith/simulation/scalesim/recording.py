@@ -46,6 +46,7 @@ class Recorder:
         rows, cols = walk.accelerator.rows, walk.accelerator.cols
         swapped = walk.accelerator.dataflow is Dataflow.IS
         self.lanes = (cols, rows, cols) if swapped else (rows, cols, cols)
+        self.lists = walk.lists()
         self.clock = np.zeros(3, np.int64)
         self.halves = tuple(fetches.ACTIVE_SETS * self._set_words(s) for s in (IFMAP, FILTER))
         self.states = (
@@ -62,8 +63,8 @@ class Recorder:
         self.layouts = tuple(
             (is_ifmap, where.win, *geometry, where.overhangs) for is_ifmap in (True, False)
         )
-        words = (where.ifmap_words, where.filter_words) if walk.prefetches is None else (1, 1)
-        self.refills = tuple(Refills(walk, found) for found in walk.prefetches or ())
+        words = (where.ifmap_words, where.filter_words) if not self.lists else (1, 1)
+        self.refills = tuple(Refills(walk, found) for found in self.lists)
         self.stamps = tuple(np.full(count, -1, np.int32) for count in words)
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], ...]]:
@@ -78,7 +79,7 @@ class Recorder:
         events = tuple(np.empty((most * lanes, 3), np.int64) for lanes in self.lanes)
         counts = np.zeros((3, 2), np.int64)
         latest = np.array([-1]), np.array([-1])
-        gaps = tuple(found.requests + 1 for found in walk.prefetches or ()) or (1, 1)
+        gaps = tuple(found.requests + 1 for found in self.lists) or (1, 1)
         ring = (np.empty(PARTIAL_ROWS, np.int64), np.empty(PARTIAL_ROWS, np.int64))
         refills = self.refills
         nothing = np.array([walk.lines]), np.zeros(1, np.int64)
@@ -90,7 +91,7 @@ class Recorder:
                 self.clock,
                 self.states,
                 self.layouts,
-                (self.stamps, self.halves, walk.prefetches is None),
+                (self.stamps, self.halves, not self.lists),
                 (moves, latest, gaps),
                 (ring, walk.write_sizes),
                 walk.array,
@@ -110,21 +111,21 @@ class Recorder:
         """Blocks of rows of one stream at the DRAM, once all lines are walked."""
         if stream == OFMAP:
             bursts = self.spools[stream].bursts()
-        elif self.walk.prefetches is None:
+        elif not self.lists:
             bursts = self.spools[stream].bursts(self._set_words(stream))
         else:
-            bursts = self._prefetched(stream, self.walk.prefetches[stream])
+            bursts = self._prefetched(stream, self.lists[stream])
         return rows_of(bursts, self.width(stream))
 
     def width(self, stream: int) -> int:
         """Words in a row of a stream at the DRAM, once all lines are walked."""
-        if self.walk.prefetches is None or stream == OFMAP:
+        if not self.lists or stream == OFMAP:
             return self.spools[stream].width
-        return self.walk.prefetches[stream].words_per_cycle
+        return self.lists[stream].words_per_cycle
 
     def finish(self) -> None:
         """After the last line: what is left is fetched and written out."""
-        if self.walk.prefetches is None:
+        if not self.lists:
             for stream in (IFMAP, FILTER):
                 self._last_fetch(stream)
         ofmap, spool = self.states[OFMAP], self.spools[OFMAP]
@@ -143,7 +144,7 @@ class Recorder:
         counts: NDArray[np.int64],
     ) -> None:
         """Keep the words of a block, and send those whose cycle is known."""
-        if self.walk.prefetches is None:
+        if not self.lists:
             for stream in (IFMAP, FILTER):
                 words, triggers = counts[stream]
                 spool = self.spools[stream]

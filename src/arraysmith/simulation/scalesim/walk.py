@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 LINES_A_STEP = 200_000
 REQUESTS_A_STEP = 1 << 24
 PARTIAL_ROWS = 1 << 16
-MAX_BYTES = 900 * 2**20
-"""What a walk may hold; a process with it stays below 1 GiB."""
+MAX_BYTES = 800 * 2**20
+"""What walks may hold at a time; a process with them stays below 1 GiB."""
 
 
 class Walk:
@@ -70,11 +70,8 @@ class Walk:
             accelerator.filter_buffer_kib * closed_form.WORDS_PER_KIB,
             accelerator.ofmap_buffer_kib * closed_form.WORDS_PER_KIB,
         )
-        self.prefetches: tuple[Prefetch, Prefetch] | None = None
-        row_words = C
-        if bandwidths is not None:
-            self.prefetches = prefetch.prefetches(self.matrix, accelerator, bandwidths)
-            row_words = bandwidths.ofmap_words_per_cycle
+        self.bandwidths = bandwidths
+        row_words = C if bandwidths is None else bandwidths.ofmap_words_per_cycle
         capacity = self.capacities[OFMAP]
         half = capacity - ceil_div(capacity, 2)
         self.write_sizes = (capacity, half, ceil_div(half, row_words), row_words)
@@ -82,9 +79,25 @@ class Walk:
 
     def steps(self) -> Iterator[int]:
         """Walk, a bounded number of cycles at a time; gives the lines that each step passed."""
-        for lines in self._calc() if self.prefetches is None else self._user(*self.prefetches):
+        self._check_memory()
+        for lines in self._calc() if self.bandwidths is None else self._user(*self.lists()):
             self.done += lines
             yield lines
+
+    @property
+    def bytes(self) -> int:
+        """What the walk holds in memory while it goes on, beyond a few MB."""
+        if self.bandwidths is not None:
+            return prefetch.list_bytes(self.matrix, self.accelerator)
+        if self.closed.ifmap.dram_words is not None or self.matrix.is_distinct:
+            return 0
+        return self.matrix.rows * self.matrix.cols * self.matrix.channels
+
+    def lists(self) -> tuple[Prefetch, ...]:
+        """USER mode's prefetch lists, of ifmap and filter; none in CALC mode."""
+        if self.bandwidths is None:
+            return ()
+        return prefetch.prefetches(self.matrix, self.accelerator, self.bandwidths)
 
     def metrics(self) -> LayerMetrics:
         """What was found, once all steps are done."""
@@ -132,10 +145,8 @@ class Walk:
         """The streams that have to be looked at from line to line."""
         nothing = np.array([self.lines]), np.zeros(1, np.int64)
         if ifmap is not None:
-            self._check_memory()
-            windows = self.matrix.windows
-            words = self.matrix.rows * self.matrix.cols * self.matrix.channels
-            stamps, half = np.full(words, -1, np.int32), ACTIVE_SETS * self._set_words(IFMAP)
+            windows, half = self.matrix.windows, ACTIVE_SETS * self._set_words(IFMAP)
+            stamps = np.zeros(self.bytes, np.uint8)
         for start, until in self._bounds():
             if ifmap is not None:
                 fetches.overlapping(ifmap, stamps, windows, self.array, half, start, until)
@@ -164,7 +175,7 @@ class Walk:
             self._found = self._with_dram((ifmap.dram(0), filter_.dram(0), written))
             yield self.lines
             return
-        time, refills = Time(self), (Refills(self, ifmap), Refills(self, filter_))
+        time, refills = Time(self, ifmap, filter_), (Refills(self, ifmap), Refills(self, filter_))
         for start, until in self._bounds():
             time.pass_lines(refills[IFMAP].until(until), refills[FILTER].until(until), until)
             yield until - start
@@ -203,13 +214,12 @@ class Walk:
         return self.capacities[stream] // closed_form.SETS
 
     def _check_memory(self) -> None:
-        """Raise if the ifmap is too large to note for each of its words whether it is held."""
-        needed = 4 * self.matrix.rows * self.matrix.cols * self.matrix.channels
-        if needed > MAX_BYTES:
+        """Raise if the walk would hold too much: for each word of the ifmap whether it is held."""
+        if self.bytes > MAX_BYTES:
             raise InvalidWorkloadError(
-                f"layer {self.layer.name!r}: following its ifmap of {needed // 4:,} words through "
-                f"its buffer takes {needed / 2**20:,.0f} MiB, more than "
-                f"{MAX_BYTES >> 20}; give a buffer that holds it, or split the layer"
+                f"layer {self.layer.name!r} on {self.accelerator}: following its ifmap through its "
+                f"buffer takes {self.bytes >> 20:,} MiB of memory, more than {MAX_BYTES >> 20}; "
+                "split the layer, or use a larger array or buffer"
             )
 
 
@@ -220,7 +230,7 @@ class Refills:
         """Before the first request."""
         self.walk, self.list = walk, found
         self.state = np.zeros(prefetch.STATE, np.int64)
-        self.room = np.empty(found.most_copies, np.int64)
+        self.room = np.zeros(found.most_copies + 1, np.int64)
 
     @property
     def moves(self) -> int:
@@ -243,14 +253,14 @@ class Refills:
 class Time:
     """The clock and the write buffer of a walk."""
 
-    def __init__(self, walk: Walk) -> None:
-        """Before the first cycle."""
+    def __init__(self, walk: Walk, *lists: Prefetch) -> None:
+        """Before the first cycle; with USER mode's lists, of ifmap and filter."""
         self.walk, closed = walk, walk.closed
         self.clock = np.zeros(2, np.int64)
         self.ofmap = memory.write_state(walk.capacities[OFMAP])
         self.ring = np.empty(PARTIAL_ROWS, np.int64), np.empty(PARTIAL_ROWS, np.int64)
         self.latest = np.array([-1]), np.array([-1])
-        self.gaps = tuple(found.requests + 1 for found in walk.prefetches or ()) or (1, 1)
+        self.gaps = tuple(found.requests + 1 for found in lists) or (1, 1)
         # A read is stamped a cycle after its line (Q17).
         self.marks = np.array(
             [
