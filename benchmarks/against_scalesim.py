@@ -157,19 +157,25 @@ def ours(case: Case, folder: Path) -> Ours:
     )
 
 
+LAUNCHER = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""A process starts with the peak of the one that made it, so a small one stands in between."""
+
+
 def fresh_process(config: Path, topology: Path, output: Path) -> tuple[float, float]:
     """Seconds and peak resident MiB of the whole command `arraysmith simulate -c -t -p`."""
     verb = [sys.executable, "-m", "arraysmith", "simulate", "-c", str(config), "-t", str(topology)]
-    start = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 (our own command)
-        [*verb, "-p", str(output)], stdout=subprocess.DEVNULL
+    finished = subprocess.run(  # noqa: S603 (our own command)
+        [sys.executable, "-c", LAUNCHER, *verb, "-p", str(output)],
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"arraysmith simulate ended with {process.returncode}")
-    kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    seconds, peak = map(float, finished.stdout.split())
+    kib = peak / (1024 if sys.platform == "darwin" else 1)
     return seconds, kib / 1024
 
 

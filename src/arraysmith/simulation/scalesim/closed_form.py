@@ -63,9 +63,11 @@ def network_metrics(
     )
 
 
-def simulate_layer(layer: Layer, accelerator: Accelerator) -> LayerMetrics:
-    """One layer on one accelerator; see `simulate`."""
-    folds = _folds(im2col(layer), accelerator)
+def simulate_layer(
+    layer: Layer, accelerator: Accelerator, matrix: Im2col | None = None
+) -> LayerMetrics:
+    """One layer on one accelerator; see `simulate`. `matrix` is its im2col if that is known."""
+    folds = _folds(matrix or im2col(layer), accelerator)
     if folds.count > MAX_FOLDS:
         raise InvalidWorkloadError(
             f"layer {layer.name!r} takes {folds.count:,} folds on {accelerator}, more than "

@@ -1,7 +1,7 @@
 """CALC mode's read buffers: what is fetched, and when, of a stream that does not fit.
 
 A buffer holds the words missed since its last refill; the miss that fills half of it starts the
-next refill and empties it (`docs/cycles.md`, (14)). Nothing ever waits, so each stream is on its
+next refill and empties it (`docs/cycles.md`, (17)). Nothing ever waits, so each stream is on its
 own. Where every word has a place of its own in the operand, a pass through it asks for distinct
 words only, and one refill is reached from the last by counting: `distinct`. Windows that overlap
 ask for a word several times; those are looked up one by one: `overlapping`.

@@ -126,10 +126,15 @@ def im2col(layer: Layer) -> Im2col:
     Raises:
         InvalidWorkloadError: groups or a batch, which SCALE-Sim does not know.
     """
-    if layer.loops.groups * layer.loops.images > 1:
+    # What `layer.loops` says, without making the record: this is asked of every layer.
+    if isinstance(layer, Gemm):
+        groups, images = layer.batch, 1
+    else:
+        groups, images = layer.groups, layer.batch
+    if groups * images > 1:
         raise InvalidWorkloadError(
-            f"layer {layer.name!r} has {layer.loops.groups} groups and {layer.loops.images} images "
-            "a batch: SCALE-Sim knows neither; use --model physical"
+            f"layer {layer.name!r} has {groups} groups and {images} images a batch: "
+            "SCALE-Sim knows neither; use --model physical"
         )
     if isinstance(layer, Gemm):
         return Im2col(

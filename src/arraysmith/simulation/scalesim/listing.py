@@ -1,7 +1,7 @@
 """The place of an element in one of USER mode's prefetch lists, as arithmetic.
 
 Kernels of `prefetch`, which says what the lists are; none is ever written down. A line of a list is
-an anti-diagonal of the stacked blocks, or a row of them. (17) in docs/cycles.md.
+an anti-diagonal of the stacked blocks, or a row of them. (18) in docs/cycles.md.
 
 `shape` is that of `prefetch.Blocks`, `windows` that of `geometry.Windows`, and `missing` counts
 what lies over the edge of the ifmap before each line.

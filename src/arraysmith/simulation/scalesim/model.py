@@ -47,9 +47,9 @@ def simulate(
     for layer, shape in zip(workload.layers, shapes, strict=True):
         if shape in found:
             continue
-        found[shape] = closed_form.simulate_layer(layer, accelerator)
-        if bandwidths is not None or found[shape].dram_words is None:
-            walks[shape] = Walk(layer, accelerator, bandwidths, found[shape])
+        found[shape] = closed = closed_form.simulate_layer(layer, accelerator, shape)
+        if bandwidths is not None or closed.dram_words is None:
+            walks[shape] = Walk(layer, accelerator, bandwidths, closed, matrix=shape)
     found |= zip(walks, run_all(list(walks.values()), progress), strict=True)
     layers = tuple(
         metrics if metrics.name == layer.name else replace(metrics, name=layer.name)

@@ -4,7 +4,7 @@ The list holds the operand's fold blocks one under the other, in anti-diagonal o
 the operand that stays in the PEs). It is cut into lines of a hundredth of the buffer, duplicates
 and all, and a buffer holds a window of consecutive lines, circularly (Q8, Q9, Q10).
 
-The list is never written down: the place of an element in it is arithmetic, (17) in
+The list is never written down: the place of an element in it is arithmetic, (18) in
 docs/cycles.md. As the array asks in the order of the list but for the seams of blocks, whole
 stretches of cycles lie within the window, and only at its ends are requests looked at one by one.
 Which refills there are does not depend on when they arrive, so each stream is on its own.

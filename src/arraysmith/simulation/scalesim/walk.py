@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from arraysmith.hardware import Accelerator, StreamBandwidths
     from arraysmith.performance import LayerMetrics
+    from arraysmith.simulation.scalesim.geometry import Im2col
     from arraysmith.simulation.scalesim.prefetch import Prefetch
     from arraysmith.workload import Layer
 
@@ -48,6 +49,7 @@ class Walk:
         bandwidths: StreamBandwidths | None,
         closed: LayerMetrics,
         *,
+        matrix: Im2col | None = None,
         once: bool = False,
     ) -> None:
         """Work out sizes; nothing is walked yet.
@@ -55,10 +57,11 @@ class Walk:
         Args:
             layer, accelerator, bandwidths: as in `simulate`.
             closed: what the closed form says of the layer in CALC mode.
+            matrix: its im2col if that is known.
             once: count a late read of USER mode once, as no SCALE-Sim does (Q1).
         """
         self.layer, self.accelerator, self.closed, self.once = layer, accelerator, closed, once
-        self.matrix = im2col(layer)
+        self.matrix = matrix or im2col(layer)
         S_R, S_C, T = closed.S_R, closed.S_C, closed.T
         R, C = accelerator.rows, accelerator.cols
         cycles = T + ALPHA[accelerator.dataflow] * R + C - 2
