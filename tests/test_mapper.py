@@ -393,6 +393,13 @@ def test_no_other_tool_knows_a_mapping_of_less_energy(size, name):
     assert (ours + 3 * outputs) / 1e6 <= BEST_KNOWN_UJ[size, name] + 0.005
 
 
+@pytest.mark.parametrize("size", ["tight", "roomy"])
+@pytest.mark.parametrize("name", ["r18_fc", "mbv2_dw"])
+def test_the_best_of_all_mappings_of_whole_layers_is_found(name, size):
+    """The two layers of problem P that have few enough mappings to try them all, 173,500 one."""
+    check_against_all(P_LAYERS[name], p_accelerator(size), COSTS)
+
+
 def test_an_exhaustive_search_of_one_layer_found_the_same():
     """Another program tried all of P-tight's bert_ffn: 407.77 µJ, tile (128, 64, 32), order MNK.
 
