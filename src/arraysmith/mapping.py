@@ -71,7 +71,7 @@ class Mapping:
             raise InvalidMappingError(
                 f"loop order is {self.order!r}; give one of {', '.join(ORDERS)}"
             )
-        if self.tiles_per_block < 1:
+        if not isinstance(self.tiles_per_block, int) or self.tiles_per_block < 1:
             raise InvalidMappingError(
                 f"tiles_per_block is {self.tiles_per_block!r}, needs a whole number of at least 1"
             )
