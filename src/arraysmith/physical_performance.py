@@ -201,3 +201,92 @@ class MappedLayer:
     visited: int
     """Whose cycles were computed; all others were proven no better."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedNetwork:
+    """The best mappings of a network on one accelerator, and what they come to."""
+
+    objective: str
+    metrics: PhysicalNetworkMetrics
+    """Each layer under its best mapping; of a front, the one of fewest cycles."""
+    layers: tuple[MappedLayer, ...]
+
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """One a layer."""
+        return tuple(layer.best.mapping for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFacts:
+    """One loop of a nest; those of a single trip are none."""
+
+    over: str
+    """What a trip moves along: "group packs", "rows", "output channels"…"""
+    trips: int
+    tile: int
+    """Of it in one trip; the last may have less."""
+    whole: int
+    """Of it in all trips of the nest, which is what the layer has."""
+    in_block: bool = False
+    """Whether this is the innermost loop, over the tiles of a block."""
+    loads: tuple[str, ...] = ()
+    """Operands whose tile moves with this loop and with none inside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """One tile in time: the array computes it while the channel stores the last one's results and
+    loads what the next one needs."""
+
+    array_cycles: int
+    transfer_cycles: int
+    stored_bytes: int
+    loaded_bytes: tuple[int, int, int]
+    """ifmap, filter, and partial sums that come back."""
+
+    @property
+    def cycles(self) -> int:
+        """Whichever takes longer."""
+        return max(self.array_cycles, self.transfer_cycles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTimeline:
+    """A mapping as a loop nest, and its first steps in time."""
+
+    layer: str
+    groups_at_once: int
+    loops: tuple[LoopFacts, ...]
+    """Outermost first."""
+    tile: str
+    resident_bytes: tuple[int, int, int]
+    """ifmap, filter and ofmap; the largest tile of each."""
+    stays: tuple[str, ...]
+    """Operands that are loaded once and stay for the whole layer."""
+    spills: bool
+    """Whether partial sums go to DRAM and come back."""
+    first_load_cycles: int
+    first_loaded_bytes: tuple[int, int, int]
+    steps: tuple[StepFacts, ...]
+    """The first ones."""
+    rest_steps: int
+    rest_cycles: int
+    """Of all other steps together."""
+    last_store_cycles: int
+
+    @property
+    def total_cycles(self) -> int:
+        """Of the layer."""
+        shown = sum(step.cycles for step in self.steps)
+        return self.first_load_cycles + shown + self.rest_cycles + self.last_store_cycles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalFacts:
+    """What a run records of one accelerator under the model `physical`."""
+
+    metrics: PhysicalNetworkMetrics
+    timelines: tuple[LayerTimeline, ...]
+    """One a layer."""
