@@ -7,10 +7,8 @@ together. Words of ifmap and filter are operands, of the ofmap partial sums unle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from arraysmith.mapping import Mapping
+from arraysmith.mapping import Mapping  # noqa: TC001 (msgspec reads the types of the fields)
 
 MODEL = "physical"
 SETS = ("low", "mid", "high")

@@ -250,9 +250,7 @@ def _last_bytes(nest: _Nest, accelerator: PhysicalAccelerator) -> int:
     return nest.words("ofmap", last) * accelerator.output_bytes
 
 
-def _array_cycles(
-    layer: Layer, accelerator: PhysicalAccelerator, nest: _Nest, step: Place
-) -> int:
+def _array_cycles(layer: Layer, accelerator: PhysicalAccelerator, nest: _Nest, step: Place) -> int:
     cycles, _ = step_cycles(
         layer_vector(layer),
         accelerator_vector(accelerator),
