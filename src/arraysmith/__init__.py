@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from arraysmith.flow.demo import demo
     from arraysmith.flow.hardware import explore, read_workload, simulate
     from arraysmith.flow.learning import fetch_mnist, train
+    from arraysmith.flow.mapping import map_network, simulate_physical
     from arraysmith.flow.quantization import compare_schemes, evaluate, export, quantize
     from arraysmith.flow.report import read_designs, report
-    from arraysmith.hardware import Accelerator, Dataflow
+    from arraysmith.formats.mappings import read_mappings
+    from arraysmith.formats.technology import read_technology
+    from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
+    from arraysmith.mapping import Mapping, Tile
+    from arraysmith.search.mapper import Goal, best_mapping
     from arraysmith.search.space import DesignSpace, Objective
+    from arraysmith.simulation.physical.cost import EnergyTable
     from arraysmith.workload import Conv2d, Gemm, Workload
 
 __all__ = [
@@ -29,10 +35,17 @@ __all__ = [
     "Conv2d",
     "Dataflow",
     "DesignSpace",
+    "EnergyTable",
     "Gemm",
+    "Goal",
+    "Mapping",
+    "Microarchitecture",
     "Objective",
+    "PhysicalAccelerator",
+    "Tile",
     "Workload",
     "__version__",
+    "best_mapping",
     "compare",
     "compare_schemes",
     "demo",
@@ -40,11 +53,15 @@ __all__ = [
     "explore",
     "export",
     "fetch_mnist",
+    "map_network",
     "quantize",
     "read_designs",
+    "read_mappings",
+    "read_technology",
     "read_workload",
     "report",
     "simulate",
+    "simulate_physical",
     "train",
 ]
 
@@ -54,9 +71,16 @@ _HOMES = {
     "Conv2d": "workload",
     "Dataflow": "hardware",
     "DesignSpace": "search.space",
+    "EnergyTable": "simulation.physical.cost",
     "Gemm": "workload",
+    "Goal": "search.mapper",
+    "Mapping": "mapping",
+    "Microarchitecture": "hardware",
     "Objective": "search.space",
+    "PhysicalAccelerator": "hardware",
+    "Tile": "mapping",
     "Workload": "workload",
+    "best_mapping": "search.mapper",
     "compare": "flow.compare",
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
@@ -64,11 +88,15 @@ _HOMES = {
     "explore": "flow.hardware",
     "export": "flow.quantization",
     "fetch_mnist": "flow.learning",
+    "map_network": "flow.mapping",
     "quantize": "flow.quantization",
     "read_designs": "flow.report",
+    "read_mappings": "formats.mappings",
+    "read_technology": "formats.technology",
     "read_workload": "flow.hardware",
     "report": "flow.report",
     "simulate": "flow.hardware",
+    "simulate_physical": "flow.mapping",
     "train": "flow.learning",
 }
 

@@ -235,8 +235,10 @@ class LoopFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFacts:
-    """One tile in time: the array computes it while the channel stores the last one's results and
-    loads what the next one needs."""
+    """One tile in time: it is computed, while the channel moves what is around it.
+
+    That is, it stores results of the last tile and loads what the next one needs.
+    """
 
     array_cycles: int
     transfer_cycles: int
@@ -288,3 +290,44 @@ class PhysicalFacts:
     metrics: PhysicalNetworkMetrics
     timelines: tuple[LayerTimeline, ...]
     """One a layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsCompared:
+    """One layer under SCALE-Sim and under the model `physical`, and what lies between.
+
+    The physical figures are those of its best mappings by cycles, on the serial and on the
+    pipelined array of the dataflow.
+    """
+
+    layer: str
+    scalesim_cycles: int
+    scalesim_stall_cycles: int
+    habits_cycles: int
+    """Added where folds of the whole layer take what they do: results leave the array too."""
+    tiles_cycles: int
+    """Added by cutting the layer into tiles that fit the buffers."""
+    serial: str
+    """The microarchitecture whose folds follow each other as SCALE-Sim's do."""
+    serial_cycles: int
+    serial_stall_cycles: int
+    """Waiting for the one DRAM channel."""
+    overlap_cycles: int
+    """Added, mostly below zero, where a fold begins while the last one ends."""
+    pipelined: str
+    pipelined_cycles: int
+    pipelined_stall_cycles: int
+    scalesim_ifmap_words: int | None
+    """From DRAM; where windows overlap, im2col's duplicates. None where not covered."""
+    ifmap_words: int
+    """From DRAM on the pipelined array; none is loaded twice for the windows of one tile."""
+
+    def __post_init__(self) -> None:
+        """The differences add up."""
+        folds = self.scalesim_cycles - self.scalesim_stall_cycles + self.habits_cycles
+        serial = folds + self.tiles_cycles
+        if serial + self.serial_stall_cycles != self.serial_cycles:
+            raise ValueError(f"{self.layer}: {serial} of {self.serial_cycles} cycles")
+        pipelined = serial + self.overlap_cycles + self.pipelined_stall_cycles
+        if pipelined != self.pipelined_cycles:
+            raise ValueError(f"{self.layer}: {pipelined} of {self.pipelined_cycles} cycles")

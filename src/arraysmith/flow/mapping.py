@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from arraysmith.formats.technology import Technology
     from arraysmith.hardware import PhysicalAccelerator
     from arraysmith.mapping import Mapping
+    from arraysmith.physical_performance import LayerTimeline
     from arraysmith.progress import Progress
     from arraysmith.workload import Workload
 
@@ -64,12 +65,36 @@ def map_network(
         InvalidHardwareError: a buffer holds no tile of a layer; the message has the least KiB.
         InvalidWorkloadError: a layer larger than the model takes.
     """
+    (found,) = map_arrays(
+        workload,
+        (accelerator,),
+        output,
+        goal=goal,
+        technology=technology,
+        progress=progress,
+        command=command,
+    )
+    return found
+
+
+def map_arrays(
+    workload: Workload,
+    accelerators: tuple[PhysicalAccelerator, ...],
+    output: Path | None = None,
+    *,
+    goal: Goal = Goal.CYCLES,
+    technology: Technology | None = None,
+    progress: Progress = silent,
+    command: str = "arraysmith.map_network()",
+) -> tuple[MappedNetwork, ...]:
+    """`map_network` on several accelerators, side by side."""
     known = technology or read_technology()
     if output is not None:
         _check_run(output)
-    found = _mapped(workload, accelerator, goal, known, progress)
+    found = tuple(_mapped(workload, each, goal, known, progress) for each in accelerators)
     if output is not None:
-        _write(RunFolder(output), workload, (accelerator,), (found.metrics,), (found,), command)
+        facts = _facts(workload, accelerators, tuple(each.metrics for each in found))
+        _write(RunFolder(output), workload, facts, found, command)
     return found
 
 
@@ -113,8 +138,19 @@ def simulate_physical(
     else:
         results = _under(workload, accelerators, mappings, known)
     if output is not None:
-        _write(RunFolder(output), workload, accelerators, results, mapped, command)
+        facts = _facts(workload, accelerators, results)
+        _write(RunFolder(output), workload, facts, mapped, command)
     return results
+
+
+def timelines(
+    workload: Workload, accelerator: PhysicalAccelerator, found: PhysicalNetworkMetrics
+) -> tuple[LayerTimeline, ...]:
+    """The loop nest and the first steps of each layer."""
+    return tuple(
+        timeline(layer, accelerator, metrics)
+        for layer, metrics in zip(workload.layers, found.layers, strict=True)
+    )
 
 
 def physical_csv(results: Sequence[PhysicalNetworkMetrics]) -> str:
@@ -161,26 +197,26 @@ def _check_run(output: Path) -> None:
     RunFolder(output).facts("provenance", dict[str, Provenance])
 
 
-def _write(
-    run: RunFolder,
+def _facts(
     workload: Workload,
     accelerators: tuple[PhysicalAccelerator, ...],
     results: tuple[PhysicalNetworkMetrics, ...],
+) -> tuple[PhysicalFacts, ...]:
+    return tuple(
+        PhysicalFacts(metrics=result, timelines=timelines(workload, accelerator, result))
+        for accelerator, result in zip(accelerators, results, strict=True)
+    )
+
+
+def _write(
+    run: RunFolder,
+    workload: Workload,
+    facts: tuple[PhysicalFacts, ...],
     mapped: tuple[MappedNetwork, ...],
     command: str,
 ) -> None:
     from arraysmith.reporting import physical_png
 
-    facts = tuple(
-        PhysicalFacts(
-            metrics=result,
-            timelines=tuple(
-                timeline(layer, accelerator, found)
-                for layer, found in zip(workload.layers, result.layers, strict=True)
-            ),
-        )
-        for accelerator, result in zip(accelerators, results, strict=True)
-    )
     for number, found in enumerate(facts):
         # Of several accelerators each has its files; the first has the plain names.
         suffix = f"_{number + 1}" if number else ""
@@ -193,7 +229,7 @@ def _write(
         physical_png.breakdown(run.figure(f"physical_breakdown{suffix}"), found.metrics)
         physical_png.roofline(run.figure(f"physical_roofline{suffix}"), found.metrics)
         physical_png.mapping(run.figure(f"physical_mapping{suffix}"), found)
-    write_text(run.path / FIGURES_FILE, physical_csv(results))
+    write_text(run.path / FIGURES_FILE, physical_csv([each.metrics for each in facts]))
     if mapped:
         run.record("mapping", mapped, command)
     run.record("physical", facts, command, outdated=() if mapped else ("mapping",))

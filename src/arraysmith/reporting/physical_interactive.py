@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
-
 from arraysmith.reporting import physical_facts as facts
 from arraysmith.reporting.interactive import blank_figure, plain
 from arraysmith.reporting.physical_colours import KIND_COLOURS, PART_COLOURS
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from arraysmith.physical_performance import LayerTimeline, PhysicalNetworkMetrics
 
 MODEL = "physical"
@@ -31,11 +31,11 @@ def breakdown(found: PhysicalNetworkMetrics) -> list[go.Figure]:
     highest = max(layer.energy.total_pj[1] for layer in found.layers)
     scale, unit = facts.energy_unit(highest)
     energy = blank_figure("Energy per layer, mid estimate", "", unit, model=MODEL)
-    for colour, (name, part) in zip(PART_COLOURS, facts.ENERGY_PARTS, strict=True):
+    for colour, (name, share) in zip(PART_COLOURS, facts.ENERGY_PARTS, strict=True):
         energy.add_bar(
             x=names,
-            y=[part(layer.energy)[1] / scale for layer in found.layers],
-            customdata=[facts.energy_text(part(layer.energy)) for layer in found.layers],
+            y=[share(layer.energy)[1] / scale for layer in found.layers],
+            customdata=[facts.energy_text(share(layer.energy)) for layer in found.layers],
             name=name,
             marker_color=colour,
             hovertemplate="%{x}: %{customdata} (low–mid–high)",

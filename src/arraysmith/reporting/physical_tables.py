@@ -12,7 +12,7 @@ from arraysmith.reporting.physical_facts import (
     one_energy,
     three_digits,
 )
-from arraysmith.reporting.tables import Row, Table, columns, percent
+from arraysmith.reporting.tables import Row, Table, columns, integer, percent
 from arraysmith.simulation.physical.cost import UNCERTAINTY, ranks_agree
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LayerTimeline,
         LoopFacts,
         MappedNetwork,
+        ModelsCompared,
         PhysicalLayerMetrics,
         PhysicalNetworkMetrics,
     )
@@ -193,6 +194,53 @@ def traffic(layer: PhysicalLayerMetrics) -> Table:
             )
             for operand, moved in zip(OPERANDS, layer.traffic, strict=True)
         ),
+    )
+
+
+def models(found: Sequence[ModelsCompared]) -> Table:
+    """SCALE-Sim's cycles and the physical ones, with a column for each reason they differ."""
+    first = found[0]
+    return Table(
+        title=f"Model scalesim beside model physical ({first.serial}, then {first.pipelined}; "
+        "best mappings by cycles)",
+        columns=columns(
+            "layer:",
+            "cycles, scalesim",
+            "+ drain, habits",
+            "+ tiles",
+            "+ DRAM",
+            "= cycles, serial (physical)",
+            "+ overlapped folds",
+            "+ DRAM",
+            "= cycles, pipelined (physical)",
+            "DRAM words ifmap, scalesim?",
+            "physical?",
+        ),
+        rows=tuple(
+            Row(
+                (
+                    layer.layer,
+                    f"{layer.scalesim_cycles:,}",
+                    f"{layer.habits_cycles:+,}",
+                    f"{layer.tiles_cycles:+,}",
+                    f"{layer.serial_stall_cycles - layer.scalesim_stall_cycles:+,}",
+                    f"{layer.serial_cycles:,}",
+                    f"{layer.overlap_cycles:+,}",
+                    f"{layer.pipelined_stall_cycles - layer.serial_stall_cycles:+,}",
+                    f"{layer.pipelined_cycles:,}",
+                    integer(layer.scalesim_ifmap_words),
+                    f"{layer.ifmap_words:,}",
+                )
+            )
+            for layer in found
+        ),
+        note="Drain, habits: results leave the array, which SCALE-Sim's OS forgets, and its quirks "
+        "of counting. Tiles: a layer is cut to fit the buffers; each tile fills and drains the "
+        "array anew and waits for its SRAM. DRAM: one channel is shared by all streams, in place "
+        "of none (CALC) or three (USER). Overlapped folds: the next fold's weights load, or the "
+        "last one's results leave, while a fold computes; SCALE-Sim's folds are serial. DRAM words "
+        "of the ifmap: SCALE-Sim may move im2col's duplicates, the physical array moves distinct "
+        "words, again where the mapping takes a tile again.",
     )
 
 

@@ -190,7 +190,7 @@ def simulated_networks(results: Sequence[NetworkMetrics]) -> Table:
                     percent(found.compute_utilization),
                     f"{found.sram_words:,}",
                     f"{found.sram_words / found.total_cycles:.2f}",
-                    _integer(found.dram_words),
+                    integer(found.dram_words),
                     _asked(found.peak_dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
@@ -232,7 +232,7 @@ def simulated_layers(found: NetworkMetrics) -> Table:
                     percent(layer.compute_utilization),
                     f"{layer.ifmap.sram_words:,} / {layer.filter.sram_words:,}",
                     f"{layer.ofmap.sram_words:,}",
-                    " / ".join(_integer(stream.dram_words) for stream in layer.streams),
+                    " / ".join(integer(stream.dram_words) for stream in layer.streams),
                     _asked(layer.dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
@@ -282,7 +282,7 @@ def designs(
         ]
         if memory:
             asked = _asked(design.peak_dram_words_per_cycle, facts.dram_words_per_cycle)
-            cells += [_integer(design.dram_words), asked]
+            cells += [integer(design.dram_words), asked]
         rows.append(Row(tuple(cells)))
     above = any(design.utilization > 1 for design in found)
     note = "Above 100 %: SCALE-Sim leaves one cycle of each layer out (Q2)." if above else ""
@@ -350,7 +350,8 @@ def columns(*names: str) -> tuple[Column, ...]:
     )
 
 
-def _integer(value: int | None) -> str:
+def integer(value: int | None) -> str:
+    """A count, or what stands for one that is not covered."""
     return NOT_COVERED if value is None else f"{value:,}"
 
 

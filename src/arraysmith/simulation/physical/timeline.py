@@ -19,7 +19,7 @@ from arraysmith.simulation.physical.vectors import accelerator_vector, layer_vec
 from arraysmith.workload import ceil_div
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from arraysmith.hardware import PhysicalAccelerator
     from arraysmith.mapping import Mapping
@@ -286,6 +286,6 @@ def _loops(nest: _Nest) -> tuple[tuple[LoopFacts, ...], tuple[str, ...]]:
     return facts, tuple(each for each in OPERANDS if each not in innermost)
 
 
-def _triple(values: object) -> tuple[int, int, int]:
-    ifmap, filter_, ofmap = values  # type: ignore[misc]
+def _triple(values: Iterable[int]) -> tuple[int, int, int]:
+    ifmap, filter_, ofmap = values
     return ifmap, filter_, ofmap
