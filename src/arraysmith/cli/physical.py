@@ -1,4 +1,4 @@
-"""The verb map, and what it shares with `simulate --model physical`: array, buffers, costs."""
+"""The verb map, and `simulate --model physical`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import click
 
 from arraysmith.cli.given import given_workload, run_folder_of
 from arraysmith.cli.options import (
-    Verb,
     buffer_option,
     json_option,
     kind_option,
@@ -19,79 +18,22 @@ from arraysmith.cli.options import (
     quiet_option,
     topology_option,
 )
+from arraysmith.cli.physical_options import (
+    accelerators_of,
+    base_of,
+    physical_options,
+    technology_of,
+)
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from arraysmith.formats.technology import Technology
-    from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
+    from arraysmith.hardware import PhysicalAccelerator
     from arraysmith.physical_performance import (
         MappedNetwork,
         PhysicalLayerMetrics,
         PhysicalNetworkMetrics,
     )
     from arraysmith.workload import Workload
-
-DEFAULT_SIDE, DEFAULT_FILTER_KIB, DEFAULT_BANDWIDTH = 16, 128, 16.0
-DEFAULT_MICROARCHITECTURE = "ws-double-buffered"
-_PORTS = ("ifmap_port", "filter_port", "ofmap_port")
-_WORDS = ("operand_bytes", "psum_bytes", "output_bytes")
-PHYSICAL_OPTIONS = ("microarchitecture", *_PORTS, *_WORDS, "whole_buffers", "technology")
-"""Names of the options that only the model `physical` knows."""
-
-
-def physical_options(verb: Verb) -> Verb:
-    """Options of a `PhysicalAccelerator` beyond sides, buffers and bandwidth."""
-    options = [
-        click.option(
-            "--microarchitecture",
-            metavar="LIST",
-            default=None,
-            help="os-bus, os-shift, os-overlapped, ws-serial, ws-double-buffered, is-serial, "
-            "is-double-buffered; commas separate arrays, + joins what one array can do  "
-            f"[default: {DEFAULT_MICROARCHITECTURE}]",
-        ),
-        *(
-            click.option(
-                f"--{operand}-port",
-                type=int,
-                default=None,
-                metavar="BYTES",
-                help=f"What passes between {operand} buffer and array in a cycle  [default: as "
-                "much as the array takes]",
-            )
-            for operand in ("ifmap", "filter", "ofmap")
-        ),
-        *(
-            click.option(
-                f"--{word}-bytes",
-                type=int,
-                default=default,
-                show_default=True,
-                metavar="BYTES",
-                help=f"Of {what}.",
-            )
-            for word, default, what in (
-                ("operand", 1, "a word of ifmap and filter"),
-                ("psum", 4, "a partial sum"),
-                ("output", 1, "an output, in DRAM"),
-            )
-        ),
-        click.option(
-            "--whole-buffers",
-            is_flag=True,
-            help="A tile may fill a whole buffer, not half of it as in double buffering.",
-        ),
-        click.option(
-            "--technology",
-            type=click.Path(path_type=Path),
-            default=None,
-            metavar="FILE",
-            help="What accesses cost (TOML)  [default: generic 45 nm]",
-        ),
-    ]
-    for option in reversed(options):
-        verb = option(verb)
-    return verb
 
 
 @click.command("map")
@@ -190,7 +132,7 @@ def simulate_under_physical(
     from arraysmith.reporting import physical_tables as tables
 
     mappings: Path | None = given["mapping"]
-    accelerators = accelerators_of(given, _base(workload, config, mappings, given))
+    accelerators = accelerators_of(given, base_of(workload, config, mappings, given))
     results = simulate_physical(
         workload,
         accelerators,
@@ -214,99 +156,6 @@ def simulate_under_physical(
     show_table(tables.networks(results))
     if written is not None:
         say(f"Written to {written}")
-
-
-def _base(
-    workload: Workload, config: Path | None, mappings: Path | None, given: dict[str, Any]
-) -> dict[str, Any]:
-    """What a config, a dataflow or a mapping file says of the array, in place of the defaults."""
-    from arraysmith.flow.models import PIPELINED
-    from arraysmith.formats.config import read_config
-    from arraysmith.formats.mappings import read_mappings
-    from arraysmith.search.space import parse_dataflows
-
-    base: dict[str, Any] = {}
-    if given["dataflow"] is not None and given["microarchitecture"] is not None:
-        raise click.UsageError("give either --dataflow or --microarchitecture")
-    if config is not None:
-        array = read_config(config).accelerator
-        names = ("rows", "cols", "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib")
-        base = {name: getattr(array, name) for name in names}
-        base["microarchitectures"] = ((PIPELINED[array.dataflow],),)
-    if given["dataflow"] is not None:
-        dataflows = parse_dataflows(given["dataflow"])
-        base["microarchitectures"] = tuple((PIPELINED[each],) for each in dataflows)
-    elif mappings is not None and config is None:
-        # One array that can do whatever the file asks for.
-        named = [mapping.microarchitecture for mapping in read_mappings(mappings, workload)]
-        base["microarchitectures"] = (tuple(dict.fromkeys(named)),)
-    return base
-
-
-def accelerators_of(
-    given: dict[str, Any], base: dict[str, Any] | None = None
-) -> tuple[PhysicalAccelerator, ...]:
-    """What the options describe.
-
-    Args:
-        given: options by name; None is not given.
-        base: values in place of the defaults, by field.
-    """
-    from arraysmith.hardware import PhysicalAccelerator
-
-    fields: dict[str, Any] = {
-        "rows": DEFAULT_SIDE,
-        "cols": DEFAULT_SIDE,
-        "filter_buffer_kib": DEFAULT_FILTER_KIB,
-        **(base or {}),
-    }
-    names = {
-        "rows": "rows",
-        "cols": "cols",
-        "ifmap_kib": "ifmap_buffer_kib",
-        "filter_kib": "filter_buffer_kib",
-        "ofmap_kib": "ofmap_buffer_kib",
-        "bandwidth": "dram_bytes_per_cycle",
-        **{port: f"{port}_bytes" for port in _PORTS},
-        **{word: word for word in _WORDS},
-    }
-    fields |= {
-        field: given[option] for option, field in names.items() if given.get(option) is not None
-    }
-    arrays = fields.pop("microarchitectures", None)
-    if given["microarchitecture"] is not None or arrays is None:
-        arrays = parse_microarchitectures(given["microarchitecture"] or DEFAULT_MICROARCHITECTURE)
-    return tuple(
-        PhysicalAccelerator(
-            **fields, microarchitectures=each, double_buffered=not given["whole_buffers"]
-        )
-        for each in arrays
-    )
-
-
-def parse_microarchitectures(text: str) -> tuple[tuple[Microarchitecture, ...], ...]:
-    """`a,b+c`: one array that is an a, and one that can be b and c."""
-    from arraysmith.errors import InvalidHardwareError
-    from arraysmith.hardware import Microarchitecture
-
-    known = [each.value for each in Microarchitecture]
-    arrays = []
-    for array in text.split(","):
-        names = [name.strip().lower() for name in array.split("+")]
-        for name in names:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"give {', '.join(known)}"
-                raise InvalidHardwareError(f"microarchitecture {name!r} is unknown; {hint}")
-        arrays.append(tuple(Microarchitecture(name) for name in dict.fromkeys(names)))
-    return tuple(dict.fromkeys(arrays))
-
-
-def technology_of(given: dict[str, Any]) -> Technology:
-    """The technology file that was given, or the shipped one."""
-    from arraysmith.formats.technology import DEFAULT, read_technology
-
-    return read_technology(given["technology"] or DEFAULT)
 
 
 def layer_facts(layer: PhysicalLayerMetrics) -> dict[str, object]:

@@ -19,13 +19,14 @@ from arraysmith.cli.options import (
     quiet_option,
     topology_option,
 )
-from arraysmith.cli.physical import (
+from arraysmith.cli.physical import simulate_under_physical
+from arraysmith.cli.physical_options import (
     DEFAULT_BANDWIDTH,
     PHYSICAL_OPTIONS,
     physical_options,
-    simulate_under_physical,
 )
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
+from arraysmith.errors import InvalidHardwareError, InvalidWorkloadError
 from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
@@ -241,10 +242,15 @@ def _check_together(time_model: str) -> None:
 def _beside_physical(
     workload: Workload, results: tuple[NetworkMetrics, ...], bandwidth: float | None
 ) -> list[tuple[ModelsCompared, ...]]:
+    """SCALE-Sim has figures where no tile fits a buffer; the physical array has none there."""
     from arraysmith.flow.models import compare_models
 
     rate = DEFAULT_BANDWIDTH if bandwidth is None else bandwidth
-    return [compare_models(workload, result, rate) for result in results]
+    try:
+        return [compare_models(workload, result, rate) for result in results]
+    except (InvalidHardwareError, InvalidWorkloadError) as error:
+        click.echo(f"Without the model physical: {error}", err=True)
+        return []
 
 
 def _print_json(

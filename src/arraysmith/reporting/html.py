@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arraysmith.reporting import interactive, tables
+from arraysmith.reporting import interactive, physical_interactive, physical_tables, tables
+from arraysmith.reporting.physical_facts import array_of, longest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
     from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
     from arraysmith.reporting.heatmap import HeatMap
     from arraysmith.reporting.tables import Table
     from arraysmith.store import Provenance
 
 
+LAYERS_IN_TIME = 3
+"""Whose first steps are drawn; every layer's loop nest is listed."""
 _UNUSED_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 
 
@@ -40,6 +44,9 @@ class RunFacts:
     schemes: tuple[SchemeResult, ...] = ()
     evaluation: Evaluation | None = None
     simulation: tuple[NetworkMetrics, ...] = ()
+    physical: tuple[PhysicalFacts, ...] = ()
+    mapping: tuple[MappedNetwork, ...] = ()
+    """The proofs of the mappings in `physical`, where they were searched."""
     exploration: ExplorationFacts | None = None
     heat_maps: tuple[HeatMap, ...] = ()
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
@@ -56,6 +63,14 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Lines of code under a heading that opens them."""
+
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A part of the report."""
 
@@ -64,6 +79,7 @@ class Section:
     text: str = ""
     figures: Sequence[Markup] = ()
     tables: Sequence[Table] = ()
+    listings: Sequence[Listing] = ()
     image: str = ""
     """A data URI."""
     image_text: str = ""
@@ -82,6 +98,7 @@ def render(facts: RunFacts) -> str:
         *_training(facts),
         *_quantization(facts),
         *_simulation(facts),
+        *_physical(facts),
         *_exploration(facts),
     ]
     return environment.get_template("report.html").render(
@@ -98,6 +115,8 @@ def _title(facts: RunFacts) -> str:
         return facts.exploration.workload
     if facts.simulation:
         return facts.simulation[0].workload
+    if facts.physical:
+        return facts.physical[0].metrics.workload
     return facts.quantization.network if facts.quantization else "run"
 
 
@@ -198,6 +217,51 @@ def _simulation(facts: RunFacts) -> list[Section]:
             ],
         )
     ]
+
+
+def _physical(facts: RunFacts) -> list[Section]:
+    """One section for each array."""
+    sections = []
+    for number, found in enumerate(facts.physical):
+        metrics = found.metrics
+        mapped = facts.mapping[number] if number < len(facts.mapping) else None
+        sections.append(
+            Section(
+                anchor=f"physical-{number + 1}",
+                title=f"Physical: {array_of(metrics)}",
+                text="Model of time: physical, the array itself with its buffers and one DRAM "
+                "channel. Below: where cycles and energy go, the roofline, and the first steps of "
+                "the layers that take longest.",
+                figures=[
+                    _embed(figure)
+                    for figure in (
+                        *physical_interactive.breakdown(metrics),
+                        physical_interactive.roofline(metrics),
+                        *(
+                            physical_interactive.lanes(each)
+                            for each in longest(found, LAYERS_IN_TIME)
+                        ),
+                    )
+                ],
+                tables=[
+                    physical_tables.networks([each.metrics for each in facts.physical]),
+                    physical_tables.layers(metrics, mapped),
+                    *(
+                        [physical_tables.front(mapped)]
+                        if mapped is not None and mapped.objective == "front"
+                        else []
+                    ),
+                ],
+                listings=[
+                    Listing(
+                        title=f"Loop nest of {each.layer} (model: physical)",
+                        lines=physical_tables.nest_lines(each),
+                    )
+                    for each in found.timelines
+                ],
+            )
+        )
+    return sections
 
 
 def _exploration(facts: RunFacts) -> list[Section]:
