@@ -210,6 +210,11 @@ class MappedNetwork:
     """Each layer under its best mapping; of a front, the one of fewest cycles."""
     layers: tuple[MappedLayer, ...]
 
+    def __post_init__(self) -> None:
+        """One a layer."""
+        if len(self.layers) != len(self.metrics.layers):
+            raise ValueError(f"{len(self.layers)} mappings of {len(self.metrics.layers)} layers")
+
     @property
     def mappings(self) -> tuple[Mapping, ...]:
         """One a layer."""
@@ -290,6 +295,11 @@ class PhysicalFacts:
     metrics: PhysicalNetworkMetrics
     timelines: tuple[LayerTimeline, ...]
     """One a layer."""
+
+    def __post_init__(self) -> None:
+        """One a layer."""
+        if len(self.timelines) != len(self.metrics.layers):
+            raise ValueError(f"{len(self.timelines)} nests of {len(self.metrics.layers)} layers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

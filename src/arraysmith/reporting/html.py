@@ -64,7 +64,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Lines of code under a heading that opens them."""
+    """Lines of code under a heading."""
 
     title: str
     lines: Sequence[str]
@@ -78,8 +78,12 @@ class Section:
     title: str
     text: str = ""
     figures: Sequence[Markup] = ()
+    wide_figures: Sequence[Markup] = ()
+    """Each as wide as the page."""
     tables: Sequence[Table] = ()
     listings: Sequence[Listing] = ()
+    listing_title: str = ""
+    """Of all of them; a click opens it."""
     image: str = ""
     """A data URI."""
     image_text: str = ""
@@ -225,6 +229,8 @@ def _physical(facts: RunFacts) -> list[Section]:
     for number, found in enumerate(facts.physical):
         metrics = found.metrics
         mapped = facts.mapping[number] if number < len(facts.mapping) else None
+        if mapped is not None and len(mapped.layers) != len(metrics.layers):
+            mapped = None  # of another run: it proves nothing here
         sections.append(
             Section(
                 anchor=f"physical-{number + 1}",
@@ -232,16 +238,13 @@ def _physical(facts: RunFacts) -> list[Section]:
                 text="Model of time: physical, the array itself with its buffers and one DRAM "
                 "channel. Below: where cycles and energy go, the roofline, and the first steps of "
                 "the layers that take longest.",
-                figures=[
-                    _embed(figure)
-                    for figure in (
-                        *physical_interactive.breakdown(metrics),
-                        physical_interactive.roofline(metrics),
-                        *(
-                            physical_interactive.lanes(each)
-                            for each in longest(found, LAYERS_IN_TIME)
-                        ),
-                    )
+                figures=[_embed(physical_interactive.roofline(metrics))],
+                wide_figures=[
+                    *map(_embed, physical_interactive.breakdown(metrics)),
+                    *(
+                        _embed(physical_interactive.lanes(each))
+                        for each in longest(found, LAYERS_IN_TIME)
+                    ),
                 ],
                 tables=[
                     physical_tables.networks([each.metrics for each in facts.physical]),
@@ -252,11 +255,9 @@ def _physical(facts: RunFacts) -> list[Section]:
                         else []
                     ),
                 ],
+                listing_title=f"Loop nests of all {len(metrics.layers):,} layers (model: physical)",
                 listings=[
-                    Listing(
-                        title=f"Loop nest of {each.layer} (model: physical)",
-                        lines=physical_tables.nest_lines(each),
-                    )
+                    Listing(title=each.layer, lines=physical_tables.nest_lines(each))
                     for each in found.timelines
                 ],
             )

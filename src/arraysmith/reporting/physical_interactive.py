@@ -89,7 +89,7 @@ def roofline(found: PhysicalNetworkMetrics) -> go.Figure:
 def lanes(found: LayerTimeline) -> go.Figure:
     """The first steps of a layer in time: the DRAM channel above the array."""
     figure = blank_figure(
-        f"{plain(found.layer)}: {facts.rest_of(found)}", "cycles", "", model=MODEL
+        f"{plain(found.layer)} in time", f"cycles: {facts.rest_of(found)}", "", model=MODEL
     )
     drawn = facts.spans(found)
     for kind in dict.fromkeys(span.kind for span in drawn):
