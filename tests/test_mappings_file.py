@@ -89,8 +89,8 @@ BAD = {
     "microarchitecture": (
         changed("microarchitecture", "ws"),
         (
-            "layer 1 ('conv'): microarchitecture is 'ws'; give one of os-bus, os-shift, os-overlapped, "
-            "ws-serial, ws-double-buffered, is-serial, is-double-buffered"
+            "layer 1 ('conv'): microarchitecture is 'ws'; give one of os-bus, os-shift, "
+            "os-overlapped, ws-serial, ws-double-buffered, is-serial, is-double-buffered"
         ),
     ),
     "order": (
@@ -167,8 +167,8 @@ WHOLE = {
     "list": (
         "[1]",
         (
-            "format is missing, needs 'arraysmith-mappings-1'; `arraysmith map -o RUN` writes such a "
-            "file"
+            "format is missing, needs 'arraysmith-mappings-1'; `arraysmith map -o RUN` writes "
+            "such a file"
         ),
     ),
     "other": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -143,11 +143,11 @@ def dots(found: PhysicalNetworkMetrics) -> tuple[Dot, ...]:
 
 
 def longest(found: PhysicalFacts, count: int) -> tuple[LayerTimeline, ...]:
-    """The layers that take the most cycles, in the network's order; one of each nest."""
-    places = sorted(
-        range(len(found.timelines)), key=lambda place: -found.timelines[place].total_cycles
-    )
-    return tuple(found.timelines[place] for place in sorted(places[:count]))
+    """The layers that take the most cycles, in the network's order; of those alike the first."""
+    # A name is no difference; a dictionary keeps the first of each.
+    unlike = {replace(each, layer=""): each for each in reversed(found.timelines)}
+    chosen = sorted(unlike.values(), key=lambda each: -each.total_cycles)[:count]
+    return tuple(each for each in found.timelines if any(each is one for one in chosen))
 
 
 def array_of(found: PhysicalNetworkMetrics) -> str:

@@ -40,7 +40,26 @@ def breakdown(found: PhysicalNetworkMetrics) -> list[go.Figure]:
             marker_color=colour,
             hovertemplate="%{x}: %{customdata} (low–mid–high)",
         )
+    totals = [layer.energy.total_pj for layer in found.layers]
+    energy.add_scatter(
+        x=names,
+        y=[mid / scale for _, mid, _ in totals],
+        error_y={
+            "type": "data",
+            "array": [(high - mid) / scale for _, mid, high in totals],
+            "arrayminus": [(mid - low) / scale for low, mid, _ in totals],
+            "color": "#444",
+            "thickness": 1,
+            "width": 0,
+        },
+        mode="markers",
+        marker={"size": 1, "color": "#444"},
+        customdata=[facts.energy_text(total) for total in totals],
+        name="low to high",
+        hovertemplate="%{x}: %{customdata} in all (low–mid–high)<extra></extra>",
+    )
     for figure in (cycles, energy):
+        _legend_above(figure)
         figure.update_layout(barmode="stack")
         figure.update_xaxes(type="category", automargin=True)
     return [cycles, energy]
@@ -107,7 +126,15 @@ def lanes(found: LayerTimeline) -> go.Figure:
             else "step %{customdata[0]}: %{x:,.0f} cycles",
         )
     figure.update_layout(barmode="overlay", height=300)
+    _legend_above(figure)
     figure.update_yaxes(
         categoryorder="array", categoryarray=[facts.ARRAY, facts.CHANNEL], automargin=True
     )
     return figure
+
+
+def _legend_above(figure: go.Figure) -> None:
+    """Where it covers no bar."""
+    figure.update_layout(
+        legend={"y": 1.0, "yanchor": "bottom"}, margin={"l": 60, "r": 20, "t": 70, "b": 50}
+    )
