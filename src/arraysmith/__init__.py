@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arraysmith.errors import ArraysmithError
     from arraysmith.flow.compare import compare
     from arraysmith.flow.demo import demo
+    from arraysmith.flow.designs import explore_physical
     from arraysmith.flow.hardware import explore, read_workload, simulate
     from arraysmith.flow.learning import fetch_mnist, train
     from arraysmith.flow.mapping import map_network, simulate_physical
@@ -51,6 +52,7 @@ __all__ = [
     "demo",
     "evaluate",
     "explore",
+    "explore_physical",
     "export",
     "fetch_mnist",
     "map_network",
@@ -86,6 +88,7 @@ _HOMES = {
     "demo": "flow.demo",
     "evaluate": "flow.quantization",
     "explore": "flow.hardware",
+    "explore_physical": "flow.designs",
     "export": "flow.quantization",
     "fetch_mnist": "flow.learning",
     "map_network": "flow.mapping",

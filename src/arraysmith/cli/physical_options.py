@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from arraysmith.cli.options import Verb
@@ -20,6 +21,16 @@ _PORTS = ("ifmap_port", "filter_port", "ofmap_port")
 _WORDS = ("operand_bytes", "psum_bytes", "output_bytes")
 PHYSICAL_OPTIONS = ("microarchitecture", *_PORTS, *_WORDS, "whole_buffers", "technology")
 """Names of the options that only the model `physical` knows."""
+
+
+model_option = click.option(
+    "--model",
+    "time_model",
+    type=click.Choice(["scalesim", "physical"]),
+    default="scalesim",
+    show_default=True,
+    help="What the figures are: SCALE-Sim's, or what the array would really take.",
+)
 
 
 def physical_options(verb: Verb) -> Verb:
@@ -75,6 +86,21 @@ def physical_options(verb: Verb) -> Verb:
     for option in reversed(options):
         verb = option(verb)
     return verb
+
+
+def check_together(time_model: str, belongs: dict[str, tuple[str, ...]]) -> None:
+    """Refuse by name what belongs to the other model.
+
+    Args:
+        time_model: the model that was chosen.
+        belongs: for each model the options that mean nothing to the other.
+    """
+    context = click.get_current_context()
+    other = "scalesim" if time_model == "physical" else "physical"
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "")
+        if option.name in belongs[other] and given is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[-1]} belongs to --model {other}")
 
 
 def accelerators_of(

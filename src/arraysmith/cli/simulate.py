@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from arraysmith.cli.given import given_workload, run_folder_of, with_options
 from arraysmith.cli.options import (
@@ -23,6 +22,8 @@ from arraysmith.cli.physical import simulate_under_physical
 from arraysmith.cli.physical_options import (
     DEFAULT_BANDWIDTH,
     PHYSICAL_OPTIONS,
+    check_together,
+    model_option,
     physical_options,
 )
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
@@ -43,14 +44,7 @@ _BELONGS = {
 
 
 @click.command()
-@click.option(
-    "--model",
-    "time_model",
-    type=click.Choice(["scalesim", "physical"]),
-    default="scalesim",
-    show_default=True,
-    help="What the figures are: SCALE-Sim's, or what the array would really take.",
-)
+@model_option
 @model_argument
 @topology_option
 @kind_option
@@ -146,7 +140,7 @@ def simulate(
               arraysmith simulate -c scale.cfg -t layers.csv -p results
               arraysmith simulate --model physical -t layers.csv --mapping run/mappings.json
     """
-    _check_together(time_model)
+    check_together(time_model, _BELONGS)
     if time_model == "physical":
         sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
         physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
@@ -227,16 +221,6 @@ def show_models(found: NetworkMetrics, compared: tuple[ModelsCompared, ...]) -> 
 
     say(f"{found.workload} on {found.rows}×{found.cols} {found.dataflow.upper()}:")
     show_table(physical_tables.models(compared))
-
-
-def _check_together(time_model: str) -> None:
-    """Refuse by name what belongs to the other model."""
-    context = click.get_current_context()
-    other = "scalesim" if time_model == "physical" else "physical"
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "")
-        if option.name in _BELONGS[other] and given is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option.opts[-1]} belongs to --model {other}")
 
 
 def _beside_physical(

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
-    from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.performance import ExplorationFacts, NetworkMetrics, PhysicalExplorationFacts
     from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
     from arraysmith.reporting.heatmap import HeatMap
     from arraysmith.reporting.tables import Table
     from arraysmith.store import Provenance
 
 
+DESIGNS_SHOWN = 20
 LAYERS_IN_TIME = 3
 """Whose first steps are drawn; every layer's loop nest is listed."""
 _UNUSED_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
@@ -47,6 +48,7 @@ class RunFacts:
     physical: tuple[PhysicalFacts, ...] = ()
     mapping: tuple[MappedNetwork, ...] = ()
     """The proofs of the mappings in `physical`, where they were searched."""
+    physical_exploration: PhysicalExplorationFacts | None = None
     exploration: ExplorationFacts | None = None
     heat_maps: tuple[HeatMap, ...] = ()
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
@@ -104,6 +106,7 @@ def render(facts: RunFacts) -> str:
         *_simulation(facts),
         *_physical(facts),
         *_exploration(facts),
+        *_physical_exploration(facts),
     ]
     return environment.get_template("report.html").render(
         title=_title(facts),
@@ -121,6 +124,8 @@ def _title(facts: RunFacts) -> str:
         return facts.simulation[0].workload
     if facts.physical:
         return facts.physical[0].metrics.workload
+    if facts.physical_exploration:
+        return facts.physical_exploration.workload
     return facts.quantization.network if facts.quantization else "run"
 
 
@@ -263,6 +268,23 @@ def _physical(facts: RunFacts) -> list[Section]:
             )
         )
     return sections
+
+
+def _physical_exploration(facts: RunFacts) -> list[Section]:
+    found = facts.physical_exploration
+    if found is None:
+        return []
+    return [
+        Section(
+            anchor="physical-exploration",
+            title="The best array, physical",
+            text=physical_tables.designs_verdict(found),
+            tables=[
+                physical_tables.designs(found, DESIGNS_SHOWN),
+                physical_tables.designs_front(found),
+            ],
+        )
+    ]
 
 
 def _exploration(facts: RunFacts) -> list[Section]:
