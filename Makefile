@@ -17,6 +17,8 @@ test: install
 
 bench: install
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/mapper.py
+	$(BIN)/python benchmarks/problem_p.py --walk
 
 install: .venv/installed
 

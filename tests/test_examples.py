@@ -13,12 +13,17 @@ from arraysmith.simulation.scalesim.closed_form import simulate
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def script(name):
+    """A script of the folder as a module."""
+    spec = importlib.util.spec_from_file_location("made", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def made_resnet50():
     """What the script derives from the table of stages."""
-    spec = importlib.util.spec_from_file_location("made", EXAMPLES / "make_resnet50.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.resnet50()
+    return script("make_resnet50").resnet50()
 
 
 def test_resnet50_is_what_its_script_writes():
@@ -50,6 +55,29 @@ def test_resnet50_has_the_same_windows_rounded_up_or_down():
     workload = read_topology(EXAMPLES / "resnet50.csv")
     accelerator = Accelerator(rows=128, cols=128, dataflow=Dataflow.WS)
     assert simulate(workload, accelerator).macs == workload.macs
+    for layer in workload.layers:
+        covered = (layer.ofmap_rows - 1) * layer.stride + layer.filter_rows
+        assert layer.ifmap_rows == layer.ifmap_cols == covered
+
+
+def test_mobilenet_is_what_its_script_writes():
+    """The file and the script agree, byte for byte; a depthwise row is a layer a channel."""
+    assert (EXAMPLES / "mobilenet.csv").read_bytes().decode() == script("make_mobilenet").text()
+    rows = script("make_mobilenet").mobilenet().layers
+    assert len(rows) == 28
+    found = read_topology(EXAMPLES / "mobilenet.csv").layers
+    depthwise = [row for row in rows if row.name.endswith("_dw")]
+    assert len(depthwise) == 13
+    assert len(found) == 15 + sum(row.in_channels for row in depthwise)
+
+
+def test_mobilenet_has_the_known_macs_and_weights():
+    """568 740 352 MACs; 4 253 864 parameters as Keras counts them."""
+    workload = read_topology(EXAMPLES / "mobilenet.csv")
+    assert workload.macs == 568_740_352
+    weights = sum(layer.gemm.K * layer.gemm.N for layer in workload.layers)
+    outputs = sum(layer.out_channels for layer in workload.layers[:-1])
+    assert weights + 4 * outputs + 1000 == 4_253_864  # batch norm, and the biases of fc
     for layer in workload.layers:
         covered = (layer.ofmap_rows - 1) * layer.stride + layer.filter_rows
         assert layer.ifmap_rows == layer.ifmap_cols == covered

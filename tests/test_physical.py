@@ -88,3 +88,26 @@ def test_a_mapping_survives_its_vector():
     for _ in range(50):
         mapping = random_case(rng).mapping
         assert mapping_of(mapping_vector(mapping)) == mapping
+
+
+def test_many_layers_on_many_arrays_give_what_each_gives_alone():
+    """Rows of layers, arrays and mappings go together; one layer or array serves all rows."""
+    rng = random.Random("rows")  # noqa: S311
+    drawn = [random_case(rng) for _ in range(60)]
+    layers = np.array([layer_vector(case.layer) for case in drawn])
+    arrays = np.array([accelerator_vector(case.accelerator) for case in drawn])
+    mappings = np.array([mapping_vector(case.mapping) for case in drawn])
+    together = evaluate(layers, arrays, mappings)
+    for row, case in zip(together, drawn, strict=True):
+        assert dict(zip(COLUMNS, row.tolist(), strict=True)) == closed_form(case)
+
+
+def test_rows_that_do_not_go_together_are_refused():
+    """Two layers for three mappings are a mistake of the caller."""
+    layer, accelerator, mapping = random_case(random.Random("refused"))  # noqa: S311
+    with pytest.raises(ValueError, match="2 rows for 3 mappings; give one or each"):
+        evaluate(
+            np.array([layer_vector(layer)] * 2),
+            accelerator_vector(accelerator),
+            np.array([mapping_vector(mapping)] * 3),
+        )

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from arraysmith.errors import InvalidHardwareError, InvalidWorkloadError
 from arraysmith.hardware import Accelerator, Dataflow, StreamBandwidths
 from arraysmith.progress import silent
-from arraysmith.simulation.scalesim import closed_form, memory, model
+from arraysmith.simulation.scalesim import closed_form, memory, model, prefetch, walk
 from arraysmith.simulation.scalesim.columns import columns
 from arraysmith.simulation.scalesim.geometry import im2col
+from arraysmith.simulation.scalesim.parallel import run_all
 from arraysmith.simulation.scalesim.quirks import quirks
 from arraysmith.simulation.scalesim.reports import printed_summary, report_texts
+from arraysmith.simulation.scalesim.walk import Walk
 from arraysmith.workload import Conv2d, Gemm, Workload
 
 DATA = Path(__file__).parent / "data"
@@ -110,7 +112,13 @@ def test_the_summary_is_what_scalesim_prints():
 def walked(layer, accelerator, rates=None):
     """The walk, also where the closed form would have answered."""
     closed = closed_form.simulate_layer(layer, accelerator)
-    return model.Walk(layer, accelerator, rates).run(closed, silent)
+    open_ = {
+        name: replace(stream, dram_start_cycle=None, dram_stop_cycle=None, dram_words=None)
+        for name, stream in zip(("ifmap", "filter", "ofmap"), closed.streams, strict=True)
+    }
+    walk = Walk(layer, accelerator, rates, replace(closed, **open_))
+    (found,) = run_all([walk], silent)
+    return found
 
 
 LAYERS = st.one_of(
@@ -194,9 +202,11 @@ def test_user_mode_stalls_add_up(layer, accelerator, ifmap, filter_, ofmap):
 def test_a_walk_in_small_steps_is_the_same_walk(monkeypatch):
     """Giving the interpreter back every 7 cycles changes nothing; the bar gets every cycle."""
     row = next(row for row in ROWS if row["bw_mode"] == "USER" and int(row["Stall Cycles"]) > 0)
-    whole = walked(*inputs(row))
-    monkeypatch.setattr(model, "LINES_A_CALL", 7)
-    assert walked(*inputs(row)) == whole
+    for arguments in (inputs(row), (*inputs(row)[:2], None)):
+        with monkeypatch.context() as patch:
+            whole = walked(*arguments)
+            patch.setattr(walk, "LINES_A_STEP", 7)
+            assert walked(*arguments) == whole
 
 
 def test_a_walk_can_be_interrupted(monkeypatch):
@@ -207,7 +217,7 @@ def test_a_walk_can_be_interrupted(monkeypatch):
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.memory, "walk", interrupted)
+    monkeypatch.setattr(memory, "walk", interrupted)
     with pytest.raises(KeyboardInterrupt):
         walked(*inputs(ROWS[0]))
     assert calls == [1]
@@ -216,12 +226,13 @@ def test_a_walk_can_be_interrupted(monkeypatch):
 def test_refills_that_never_help_are_an_error(monkeypatch):
     """Where SCALE-Sim would refill for ever, the message says so and names the way out."""
 
-    def stuck(clock, *_):
-        clock[memory.TROUBLE] = memory.ENDLESS
+    def stuck(state, *_):
+        state[prefetch.ENDLESS] = 1
+        return 0
 
-    monkeypatch.setattr(model.memory, "walk", stuck)
-    layer = Gemm(name="gemm", M=8, N=8, K=8)
-    accelerator = Accelerator(rows=4, cols=4, dataflow=Dataflow.WS)
+    monkeypatch.setattr(prefetch, "refills", stuck)
+    layer = Gemm(name="gemm", M=64, N=64, K=64)
+    accelerator = Accelerator(rows=4, cols=4, dataflow=Dataflow.WS, filter_buffer_kib=1)
     with pytest.raises(InvalidWorkloadError) as caught:
         walked(layer, accelerator, bandwidths())
     assert str(caught.value) == (

@@ -1,225 +1,33 @@
-"""SCALE-Sim's CALC mode in closed form against a slow walk that shares no code with it.
+"""The fast code against the slow oracle, which is itself held to the 250 real runs.
 
-The walk writes down every cycle of the array, lane by lane, and lets the requests run through the
-two kinds of buffer. It is itself held to 122 real CALC runs of SCALE-Sim 3.0.0, in all 30 columns;
-then Hypothesis takes it where the real runs do not go.
+`slow_scalesim.py` writes down every cycle of the array, lane by lane, and lets the requests run
+through the buffers; Hypothesis takes both where the real runs do not go.
 """
 
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from slow_scalesim import (
+    STREAMS,
+    WITH_PREFETCH,
+    accesses,
+    elements,
+    product,
+    walked,
+    walked_user,
+)
 
-from arraysmith.hardware import Accelerator, Dataflow
+from arraysmith.errors import InvalidWorkloadError
+from arraysmith.hardware import Accelerator, Dataflow, StreamBandwidths
 from arraysmith.simulation.scalesim.closed_form import simulate_layer
 from arraysmith.simulation.scalesim.columns import columns
-from arraysmith.workload import Conv2d
-
-UTILIZATIONS = "Overall Util %", "Mapping Efficiency %", "Compute Util %"
-STREAMS = "IFMAP", "Filter", "OFMAP"
-WITH_PREFETCH = "Total Cycles (incl. prefetch)"
-
-
-def accesses(place, stream):
-    """The three columns of a stream at its SRAM or its DRAM."""
-    kind = "Writes" if stream == "OFMAP" else "Reads"
-    return [f"{place} {stream} {what}" for what in ("Start Cycle", "Stop Cycle", kind)]
-
-
-def elements(shape):
-    """M, K, N and the addresses of ifmap, filter and ofmap: None out of range, -1 past the edge."""
-    H, W, FH, FW, channels, N, S = shape
-    px_rows, px_cols = (len(range(0, size - f, S)) + 1 for size, f in ((H, FH), (W, FW)))
-    M, K = px_rows * px_cols, FH * FW * channels
-
-    def ifm(i, k):
-        if not (0 <= i < M and 0 <= k < K):
-            return None
-        row = i // px_cols * S + k // (FW * channels)
-        col = i % px_cols * S + k % (FW * channels) // channels
-        return -1 if row >= H or col >= W else (row * W + col) * channels + k % channels
-
-    def flt(k, n):
-        return n * K + k if 0 <= k < K and 0 <= n < N else None
-
-    def ofm(i, n):
-        return i * N + n if 0 <= i < M and 0 <= n < N else None
-
-    return M, K, N, ifm, flt, ofm
-
-
-def demands(shape, R, C, dataflow):
-    """What lies down, across and streams; a fold's cycles; its requests at cycle t, by lanes.
-
-    The fold begins at row a and column b of what is mapped.
-    """
-    M, K, N, ifm, flt, ofm = elements(shape)
-
-    def output_stationary(a, b, t):
-        down = [(lane, t - lane - (K - 1)) for lane in range(C)]  # the bottom row leaves first
-        return (
-            [ifm(a + lane, t - lane) for lane in range(R)],
-            [flt(t - lane, b + lane) for lane in range(C)],
-            [ofm(a + R - 1 - x, b + lane) for lane, x in down if 0 <= x < R],
-        )
-
-    def weight_stationary(a, b, t):
-        return (
-            [ifm(t - R - lane, a + lane) for lane in range(R)],
-            [flt(a + R - 1 - t, b + lane) for lane in range(C) if t < R],
-            [ofm(t - (2 * R - 1) - lane, b + lane) for lane in range(C)],
-        )
-
-    def input_stationary(a, b, t):
-        return (
-            [ifm(b + lane, a + R - 1 - t) for lane in range(C) if t < R],
-            [flt(a + lane, t - R - lane) for lane in range(R)],
-            [ofm(b + lane, t - (2 * R - 1) - lane) for lane in range(C)],
-        )
-
-    # The last output of the first lane, and the last lane is C - 1 cycles behind it.
-    return {
-        "os": (M, N, K, K - 1 + R - 1 + C, output_stationary),
-        "ws": (K, N, M, 2 * R - 1 + M - 1 + C, weight_stationary),
-        "is": (K, M, N, 2 * R - 1 + N - 1 + C, input_stationary),
-    }[dataflow]
-
-
-def walk(shape, R, C, dataflow):
-    """Rows and columns that each fold uses; for each cycle the requests of the three streams."""
-    down, across, _, fold_cycles, requests = demands(shape, R, C, dataflow)
-    folds, cycles = [], []
-    for b in range(0, across, C):
-        for a in range(0, down, R):
-            folds.append((min(R, down - a), min(C, across - b)))
-            for t in range(fold_cycles):
-                lanes = requests(a, b, t)
-                cycles.append([[x for x in stream if x is not None] for stream in lanes])
-    return folds, cycles
-
-
-def read_buffer(lines, words):
-    """SCALE-Sim's read buffer in CALC: DRAM start, stop, words, and whether it ever refilled."""
-    per_set = words // 100
-    stamp, oldest, current, filled, issued = {}, 0, 0, 0, 0
-    intervals, pending = [], None
-    first = next(cycle for cycle, line in enumerate(lines, 1) if line)
-    for cycle, address in (
-        (cycle, address) for cycle, line in enumerate(lines) for address in line
-    ):
-        if stamp.get(address, -1) >= oldest:
-            continue
-        stamp[address] = current
-        issued, filled = issued + 1, filled + 1
-        if filled < per_set:
-            continue
-        current, filled = current + 1, 0
-        if current == oldest + 50:
-            # The first half came before the first request, ten words a cycle.
-            intervals.append(pending or (first - 2 - 5 * per_set, first - 3))
-            pending = intervals[-1][1] + 1, cycle
-            oldest += 50
-    if not intervals:
-        sets = current + (filled > 0)
-        return -math.ceil(sets * per_set / 10), -1, issued, False
-    if issued > 50 * per_set * len(intervals):
-        intervals.append(pending)
-    return intervals[0][0] + 1, intervals[-1][1] + 1, issued, True
-
-
-class WriteBuffer:
-    """SCALE-Sim's write buffer: rows of words wait, and half a buffer is drained at a time."""
-
-    def __init__(self, words, row_words):
-        """An empty buffer."""
-        self.half, self.free, self.row_words = words // 2, words, row_words
-        self.rows, self.open_row, self.drains, self.writes = [], 0, [], 0
-
-    def put(self, cycle):
-        """One word arrives."""
-        self.open_row, self.free = self.open_row + 1, self.free - 1
-        if self.open_row == self.row_words:
-            self.close()
-        busy = self.drains[-1][1] if self.drains else 0
-        if cycle >= busy and self.free < self.half:
-            self.close()
-            self.drain(cycle)
-        assert self.free > 0, "a CALC run never stalls"
-
-    def close(self):
-        """End the open row, full or not."""
-        self.rows += [self.open_row] if self.open_row else []
-        self.open_row = 0
-
-    def drain(self, cycle):
-        """Write rows to the DRAM; only the last one may be counted as less than full (Q13)."""
-        count = math.ceil(self.half / self.row_words)
-        taken, self.rows = self.rows[:count], self.rows[count:]
-        moved = (len(taken) - 1) * self.row_words + taken[-1]
-        self.writes, self.free = self.writes + moved, self.free + moved
-        self.drains.append((cycle, cycle + len(taken) - 1))
-
-
-def write_buffer(lines, words, row_words):
-    """DRAM start, stop and words of the ofmap, and whether the buffer drained on the way."""
-    buffer = WriteBuffer(words, row_words)
-    for cycle, line in enumerate(lines):
-        for _ in line:
-            buffer.put(cycle)
-    on_the_way = bool(buffer.drains)
-    buffer.close()
-    cycle = len(lines) - 1
-    while buffer.rows:
-        buffer.drain(cycle)
-        cycle = buffer.drains[-1][1] + 1
-    stop = max(stop for _, stop in buffer.drains)
-    return buffer.drains[0][0], stop, buffer.writes, on_the_way
-
-
-def utilizations(folds, cycles, T, array):
-    """The three percentages, added fold by fold from left to right."""
-    R, C, dataflow = array
-    counted = len(cycles) // len(folds) + (C - 1 if dataflow != "os" else 0)  # Q5
-    mapping = compute = 0.0
-    for rows, cols in folds:
-        mapping += rows * cols / (R * C)
-        compute += rows * cols * T / (R * C * counted)
-    macs = sum(rows * cols * T for rows, cols in folds)
-    overall = macs * 100 / ((len(cycles) - 1) * R * C)
-    return overall, mapping / len(folds) * 100, compute / len(folds) * 100
-
-
-def walked(shape, R, C, dataflow, buffers_kib):
-    """All 30 columns by walking, and the streams whose buffer had to refill or drain."""
-    folds, cycles = walk(shape, R, C, dataflow)
-    T, total = demands(shape, R, C, dataflow)[2], len(cycles) - 1
-    found = {"Total Cycles": total, "Stall Cycles": 0}
-    found |= zip(UTILIZATIONS, utilizations(folds, cycles, T, (R, C, dataflow)), strict=True)
-    overflowing = set()
-    for index, stream in enumerate(STREAMS):
-        requests = [cycle[index] for cycle in cycles]
-        words = sum(map(len, requests))
-        lines = [[address for address in line if address >= 0] for line in requests]
-        active = [cycle for cycle, line in enumerate(lines) if line]
-        size = buffers_kib[index] * 1024
-        if stream == "OFMAP":
-            late, (*dram, overflows) = 0, write_buffer(lines, size, C)
-            words += len(folds) * (R + C) if dataflow == "os" else 0  # Q4
-        else:  # a read is stamped when it arrives, a cycle later
-            late, (*dram, overflows) = 1, read_buffer(lines, size)
-        overflowing |= {stream} if overflows else set()
-        sram = active[0] + late, active[-1] + late, words
-        found |= zip(accesses("SRAM", stream), sram, strict=True)
-        found[f"Avg {stream.upper()} SRAM BW"] = words / total
-        found |= zip(accesses("DRAM", stream), dram, strict=True)
-        found[f"Avg {stream.upper()} DRAM BW"] = dram[2] / (dram[1] - dram[0] + 1)
-    first = min(found["DRAM IFMAP Start Cycle"], found["DRAM Filter Start Cycle"])
-    found[WITH_PREFETCH] = found["DRAM OFMAP Stop Cycle"] - first
-    return found, overflowing
+from arraysmith.simulation.scalesim.model import simulate, stalls_counted_once
+from arraysmith.workload import Conv2d, Workload
 
 
 def uncovered(overflowing):
@@ -237,30 +45,41 @@ def shape_of(run):
     return tuple(int(run[name]) for name in names)
 
 
-def product(M, N, K):
-    """A gemm as SCALE-Sim reads it."""
-    return M, K, 1, K, 1, N, 1
+def real_runs(mode):
+    """The rows of one bandwidth mode, each with its arguments of the oracle."""
+    path = Path(__file__).parent / "data" / "scalesim_v3.csv"
+    for run in csv.DictReader(path.read_text("utf-8").splitlines()):
+        if run["bw_mode"] == mode:
+            array = int(run["array_h"]), int(run["array_w"]), run["dataflow"]
+            buffers_kib = [round(float(run[f"{stream.lower()}_sram_kb"])) for stream in STREAMS]
+            yield run, (shape_of(run), *array, buffers_kib)
 
 
 def test_the_walk_equals_real_runs():
     """All 30 columns of all 122 CALC rows: the oracle is one."""
-    path = Path(__file__).parent / "data" / "scalesim_v3.csv"
-    runs = [
-        run
-        for run in csv.DictReader(path.read_text("utf-8").splitlines())
-        if run["bw_mode"] == "CALC"
-    ]
-    assert len(runs) == 122
-    overflows = dict.fromkeys(STREAMS, 0)
-    for run in runs:
-        array = int(run["array_h"]), int(run["array_w"]), run["dataflow"]
-        buffers_kib = [round(float(run[f"{stream.lower()}_sram_kb"])) for stream in STREAMS]
-        found, overflowing = walked(shape_of(run), *array, buffers_kib)
+    overflows, runs = dict.fromkeys(STREAMS, 0), 0
+    for run, arguments in real_runs("CALC"):
+        found, overflowing = walked(*arguments)
         assert len(found) == 30
         assert found == {name: float(run[name]) for name in found}, run["run_id"]
+        runs += 1
         for stream in overflowing:
             overflows[stream] += 1
+    assert runs == 122
     assert overflows == {"IFMAP": 122 - 92, "Filter": 122 - 73, "OFMAP": 122 - 69}
+
+
+def test_the_walk_equals_real_runs_of_user_mode():
+    """All 30 columns of all 128 USER rows, 60 of which stall."""
+    runs = stalling = 0
+    for run, arguments in real_runs("USER"):
+        rates = [int(run[name]) for name in ("ifmap_bank_bw", "filter_bank_bw", "bandwidth")]
+        found = walked_user(*arguments, rates)
+        assert len(found) == 30
+        assert found == {name: float(run[name]) for name in found}, run["run_id"]
+        runs += 1
+        stalling += found["Stall Cycles"] > 0
+    assert (runs, stalling) == (128, 60)
 
 
 @st.composite
@@ -282,9 +101,8 @@ sides = st.integers(1, 7)
 dataflows = st.sampled_from(["os", "ws", "is"])
 
 
-def assert_equal_to_the_walk(shape, R, C, dataflow, buffers_kib):
-    """Every covered column equal, and covered exactly while the buffers hold their streams."""
-    expected, overflowing = walked(shape, R, C, dataflow, buffers_kib)
+def parts(shape, R, C, dataflow, buffers_kib):
+    """The layer and the accelerator."""
     H, W, FH, FW, channels, N, S = shape
     layer = Conv2d(
         name="layer",
@@ -305,8 +123,17 @@ def assert_equal_to_the_walk(shape, R, C, dataflow, buffers_kib):
         filter_buffer_kib=filter_,
         ofmap_buffer_kib=ofmap,
     )
+    return layer, accelerator
+
+
+def assert_equal_to_the_walk(shape, R, C, dataflow, buffers_kib):
+    """Every covered column equal, and covered exactly while the buffers hold their streams."""
+    expected, overflowing = walked(shape, R, C, dataflow, buffers_kib)
+    layer, accelerator = parts(shape, R, C, dataflow, buffers_kib)
     found = columns(simulate_layer(layer, accelerator))
     assert found == expected | dict.fromkeys(uncovered(overflowing))
+    simulated = simulate(Workload(name="w", layers=(layer,)), accelerator).layers[0]
+    assert columns(simulated) == expected
 
 
 @given(convolutions(largest=8), sides, sides, dataflows)
@@ -345,3 +172,59 @@ def test_dram_is_covered_exactly_while_the_buffers_hold_their_streams(
     M, K, N, *_ = elements(shape)
     assume(not (dataflow == "os" and M == K == N == R == C == 1))
     assert_equal_to_the_walk(shape, R, C, dataflow, buffers_kib)
+
+
+@given(
+    st.one_of(products(), convolutions(largest=20)),
+    st.integers(1, 16),
+    st.integers(1, 16),
+    dataflows,
+    st.tuples(*[st.integers(1, 2)] * 3),
+    st.tuples(*[st.one_of(st.integers(1, 40), st.sampled_from([500, 2000]))] * 3),
+)
+@example((20, 20, 3, 3, 3, 6, 1), 7, 5, "os", (1, 1, 1), (3, 7, 2))
+@example((20, 19, 6, 5, 3, 6, 4), 9, 16, "ws", (1, 1, 1), (10, 10, 10))
+@example((24, 13, 1, 1, 30, 6, 1), 12, 6, "is", (1, 1, 1), (9, 1, 500))
+@settings(deadline=None, max_examples=200)
+def test_user_mode_equals_the_walk(shape, R, C, dataflow, buffers_kib, rates):  # noqa: PLR0917
+    """All 30 columns with stalls, and the stalls with a late read waited for once."""
+    M, K, N, *_ = elements(shape)
+    assume(not (dataflow == "os" and M == K == N == R == C == 1))
+    assume(M * K * N < 60_000)
+    layer, accelerator = parts(shape, R, C, dataflow, buffers_kib)
+    names = ("ifmap", "filter", "ofmap")
+    named = {f"{name}_words_per_cycle": rate for name, rate in zip(names, rates, strict=True)}
+    bandwidths = StreamBandwidths(**named)
+    found = simulate(Workload(name="w", layers=(layer,)), accelerator, bandwidths).layers[0]
+    expected = walked_user(shape, R, C, dataflow, buffers_kib, rates)
+    assert columns(found) == expected
+    if found.stall_cycles:
+        once = walked_user(shape, R, C, dataflow, buffers_kib, rates, once=True)
+        assert stalls_counted_once(layer, accelerator, bandwidths) == once["Stall Cycles"]
+
+
+@pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
+def test_more_refills_than_a_byte_can_count_equal_the_walk(dataflow):
+    """The ifmap's words are marked by refills as a byte: past 255 the marks come round."""
+    shape = (40, 40, 3, 3, 28, 9, 1)
+    expected, _ = walked(shape, 12, 9, dataflow, (1, 1, 1))
+    assert expected["DRAM IFMAP Reads"] > 256 * 500
+    layer, accelerator = parts(shape, 12, 9, dataflow, (1, 1, 1))
+    found = simulate(Workload(name="w", layers=(layer,)), accelerator).layers[0]
+    assert columns(found) == expected
+
+
+@given(st.integers(2, 4), st.integers(500, 1200), st.integers(1, 4), st.sampled_from(["ws", "os"]))
+@settings(deadline=None, max_examples=12)
+def test_wide_arrays_equal_the_walk(M, N, K, dataflow):
+    """Half a small buffer, or all of it, within a few cycles; SCALE-Sim divides by zero there."""
+    shape, array = product(M, N, K), (2, 1200, dataflow, (1, 1, 64))
+    layer, accelerator = parts(shape, *array)
+    try:
+        expected, _ = walked(shape, *array)
+    except ZeroDivisionError:
+        with pytest.raises(InvalidWorkloadError, match="half a buffer is asked for"):
+            simulate(Workload(name="w", layers=(layer,)), accelerator)
+        return
+    found = simulate(Workload(name="w", layers=(layer,)), accelerator).layers[0]
+    assert columns(found) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -11,6 +10,8 @@ from arraysmith.errors import InvalidHardwareError
 
 MAX_SIDE = 65_536
 """The longest side of an array."""
+DRAM_BYTES_PER_CYCLE = 0.01, 1_000_000
+"""The least and the most that `PhysicalAccelerator` takes."""
 _WHOLE = ("rows", "cols", "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib")
 
 
@@ -158,10 +159,11 @@ class PhysicalAccelerator:
             raise InvalidHardwareError(
                 f"an array of {self.rows}×{self.cols} PEs: a side has at most {MAX_SIDE:,}"
             )
-        bandwidth = self.dram_bytes_per_cycle
-        if not (math.isfinite(bandwidth) and bandwidth > 0):
+        low, high = DRAM_BYTES_PER_CYCLE
+        if not low <= self.dram_bytes_per_cycle <= high:
             raise InvalidHardwareError(
-                f"a DRAM bandwidth of {bandwidth} bytes a cycle cannot be; give a positive number"
+                f"a DRAM bandwidth of {self.dram_bytes_per_cycle} bytes a cycle cannot be; "
+                f"give {low} to {high:,}"
             )
 
     @property
@@ -171,8 +173,12 @@ class PhysicalAccelerator:
 
     @property
     def dram_rate(self) -> Fraction:
-        """Bytes a cycle, exactly as written: 12.8 is 64/5."""
-        return Fraction(str(self.dram_bytes_per_cycle))
+        """Bytes a cycle: 12.8 is 64/5.
+
+        The nearest with a denominator that keeps bytes times denominator within 64 bits; a clock
+        seldom divides a data rate, 25.6 GB/s at 900 MHz are 28.444444444444443.
+        """
+        return Fraction(str(self.dram_bytes_per_cycle)).limit_denominator(1000)
 
     def usable_bytes(self, buffer_kib: int) -> int:
         """What a tile may take of a buffer."""

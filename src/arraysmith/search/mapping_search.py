@@ -223,6 +223,7 @@ def _bound(
     that the first two share.
     """
     ifmap, filter_, ofmap = _once(layer)
+    again = _ifmap_again(nest, layer, ifmap)
     found[OFMAP_OUTPUT] = ofmap
     cycles, energy = -1, 0.0
     pixels = layer[IMAGES] * nest.count[ROWS] * nest.count[COLS]
@@ -238,11 +239,11 @@ def _bound(
     free = (
         # Of the ifmap along M and K, of the filter along N and K, of the ofmap along N and M.
         columns * _blocks(nest, ROWS, rows),
-        _blocks(nest, IN, _times(nest, array, IFMAP) * nest.full[IN]),
-        _blocks(nest, OUT, _times(nest, array, FILTER) * nest.full[OUT]),
-        _blocks(nest, IN, _times(nest, array, FILTER) * nest.full[IN]),
-        _blocks(nest, OUT, _times(nest, array, OFMAP) * nest.full[OUT]),
-        columns * _blocks(nest, ROWS, _times(nest, array, OFMAP) * nest.full[ROWS]),
+        _blocks(nest, IN, _most(nest, array, IFMAP, IN)),
+        _blocks(nest, OUT, _most(nest, array, FILTER, OUT)),
+        _blocks(nest, IN, _most(nest, array, FILTER, IN)),
+        _blocks(nest, OUT, _most(nest, array, OFMAP, OUT)),
+        columns * _blocks(nest, ROWS, _most(nest, array, OFMAP, ROWS)),
     )
     for role in range(6):
         loads = (1, free[0], tiles[2])
@@ -256,7 +257,7 @@ def _bound(
             loads = (free[4], tiles[0], 1)
         elif role == 5:
             loads = (tiles[1], free[5], 1)
-        found[IFMAP_DRAM], found[FILTER_DRAM] = ifmap * loads[0], filter_ * loads[1]
+        found[IFMAP_DRAM], found[FILTER_DRAM] = ifmap + again * (loads[0] - 1), filter_ * loads[1]
         found[OFMAP_READ] = found[OFMAP_SPILLED] = ofmap * (loads[2] - 1)
         at_least = transfer_cycles(array, _moved(array, found))
         costs = energy_of(found, weights)
@@ -281,15 +282,34 @@ def _once(layer: NDArray[np.int64]) -> tuple[int, int, int]:
 
 
 @compiled
-def _times(nest: Nest, array: NDArray[np.int64], operand: int) -> int:
-    """How often an operand's tile goes into its buffer."""
+def _ifmap_again(nest: Nest, layer: NDArray[np.int64], ifmap: int) -> int:
+    """The least words of the ifmap that come each time the array goes over all of it again.
+
+    A window keeps what it shares with the tile before, wherever it moves; it moves by a tile of
+    rows or of columns at least.
+    """
+    stride, filter_rows, filter_cols = layer[STRIDE], layer[FILTER_ROWS], layer[FILTER_COLS]
+    if stride >= filter_rows and stride >= filter_cols:
+        return ifmap
+    down = nest.last[ROWS] * min(stride, filter_rows) * nest.tile_span[IFMAP, COLS, 1]
+    right = nest.last[COLS] * min(stride, filter_cols) * nest.tile_span[IFMAP, ROWS, 1]
+    moves = layer[IMAGES] * nest.count[ROWS] * nest.count[COLS] - 1
+    return int(layer[GROUPS] * layer[IN] * moves * min(down, right))
+
+
+@compiled
+def _most(nest: Nest, array: NDArray[np.int64], operand: int, dim: int) -> int:
+    """How much of a dimension an operand's buffer holds, the tile being what it is in others."""
     word = array[PSUM] if operand == OFMAP else array[OPERAND]
-    return int(array[IFMAP_BYTES + operand] // (_tile_words(nest, operand, 0) * word))
+    each = _tile_words(nest, operand, 0) // nest.full[dim] * word
+    return int(array[IFMAP_BYTES + operand] // each)
 
 
 @compiled
 def _blocks(nest: Nest, dim: int, size: int) -> int:
     """Into how many blocks a dimension falls if a block has at most so many of it."""
+    if size >= (nest.count[dim] - 1) * nest.full[dim] + nest.last[dim]:
+        return 1  # all tiles, of which the last may be small
     return ceil_div(nest.count[dim], max(1, size // nest.full[dim]))
 
 
@@ -352,13 +372,13 @@ def _search_loops(  # noqa: PLR0917
                 energy = energy_of(found, weights)
                 cycles = transfer_cycles(array, _moved(array, found))
                 if _worse(cycles, energy, objective, best, counters[FOUND]):
-                    break  # smaller blocks move no less
+                    continue  # smaller blocks may move less: the ifmap's halos
                 first = nest.words[IFMAP] + nest.words[FILTER]
                 cycles = max(cycles, _computing(array, found, first, last))
                 if _worse(cycles, energy, objective, best, counters[FOUND]):
                     continue
                 counters[VISITED] += 1
-                cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array, mapping[MICRO])
+                cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
                 if not _worse(cycles, energy, objective, best, counters[FOUND]):
                     counters[FOUND] = _keep(
                         cycles, energy, objective, best, mappings, mapping, counters[FOUND]

@@ -1,8 +1,8 @@
 """The mappings of a layer that are searched, and how many there are.
 
 Of all tile sizes only those matter that differ in something that costs: the number of tiles, and
-the folds they are cut into. For each number of tiles the smallest size is taken, and the smallest
-that leaves the fewest folds. `docs/mapping.md` says what that is proven for, and what it may miss.
+the folds they are cut into. For each number of tiles the smallest size is taken, and each larger
+one that leaves fewer folds. `docs/mapping.md` says what that is proven for, and what it may miss.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def map_space(
 def tile_sizes(whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:
     """Sizes that differ in the number of tiles or, `words` each on `lanes`, in folds.
 
-    For every number of tiles the smallest size; and the smallest with the fewest folds.
+    For every number of tiles the smallest size; and each that has fewer folds than all smaller.
     """
     smallest = sorted({ceil_div(whole, ceil_div(whole, size)) for size in _one_each(whole)})
     if lanes is None:
@@ -74,9 +74,12 @@ def tile_sizes(whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:
     found = set(smallest)
     for index, size in enumerate(smallest):
         above = smallest[index + 1] if index + 1 < len(smallest) else whole + 1
-        found.add(
-            min(range(size, above), key=lambda each: (_folds(whole, each, words, lanes), each))
-        )
+        fewest = _folds(whole, size, words, lanes)
+        for each in range(size + 1, above):
+            folds = _folds(whole, each, words, lanes)
+            if folds < fewest:
+                found.add(each)
+                fewest = folds
     return np.array(sorted(found), dtype=np.int64)
 
 

@@ -77,46 +77,55 @@ COLUMNS = (
 
 
 def evaluate(
-    layer: NDArray[np.int64], array: NDArray[np.int64], mappings: NDArray[np.int64]
+    layers: NDArray[np.int64], arrays: NDArray[np.int64], mappings: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """All figures of a layer on an array under many mappings.
+    """All figures of many layers on many arrays under many mappings, row by row.
 
     Args:
-        layer: (9,), see `layer_vector`.
-        array: (13,), see `accelerator_vector`.
-        mappings: (mappings, 8), see `mapping_vector`.
+        layers: (9,) or (rows, 9), see `layer_vector`.
+        arrays: (13,) or (rows, 13), see `accelerator_vector`.
+        mappings: (rows, 8), see `mapping_vector`; one that fits its layer.
 
     Returns:
-        (mappings, 15): the columns of `COLUMNS`.
+        (rows, 15): the columns of `COLUMNS`. Whether tiles fit their buffers is left to the caller:
+        the last three columns say what they take.
+
+    Raises:
+        ValueError: as many layers or arrays as mappings, or one for all, were not given.
     """
+    layers, arrays = np.atleast_2d(layers), np.atleast_2d(arrays)
+    for given in (layers, arrays):
+        if len(given) not in {1, len(mappings)}:
+            raise ValueError(f"{len(given)} rows for {len(mappings)} mappings; give one or each")
     found = np.empty((len(mappings), len(COLUMNS)), np.int64)
-    _evaluate(layer, array, mappings, np.zeros(1, NEST), np.zeros(1, KINDS), found)
+    _evaluate(layers, arrays, mappings, np.zeros(1, NEST), np.zeros(1, KINDS), found)
     return found
 
 
 @compiled
 def _evaluate(  # noqa: PLR0917
-    layer: NDArray[np.int64],
-    array: NDArray[np.int64],
+    layers: NDArray[np.int64],
+    arrays: NDArray[np.int64],
     mappings: NDArray[np.int64],
     nests: NDArray[np.void],
     all_kinds: NDArray[np.void],
     found: NDArray[np.int64],
 ) -> None:
     nest, kinds = nests[0], all_kinds[0]
+    # Neighbours often share a tile, and with it most of the work.
+    alike = len(layers) == 1 and len(arrays) == 1
     for index in range(len(mappings)):
+        layer = layers[index if len(layers) > 1 else 0]
+        array = arrays[index if len(arrays) > 1 else 0]
         mapping = mappings[index]
-        # Neighbours often share a tile, and with it most of the work.
-        if index and _same_tile(mapping, mappings[index - 1]):
+        if alike and index and _same_tile(mapping, mappings[index - 1]):
             found[index, ARRAY:] = found[index - 1, ARRAY:]
         else:
             lay_tile(nest, layer, array, mapping)
             count_array(nest, layer, array, mapping[MICRO], found[index])
         lay_loops(nest, layer, mapping)
         count_dram(nest, found[index])
-        found[index, TOTAL] = found[index, ARRAY] + waiting_cycles(
-            nest, kinds, layer, array, mapping[MICRO]
-        )
+        found[index, TOTAL] = found[index, ARRAY] + waiting_cycles(nest, kinds, layer, array)
 
 
 @compiled

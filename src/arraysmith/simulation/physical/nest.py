@@ -39,6 +39,8 @@ FILTER_ROWS, FILTER_COLS, STRIDE = range(6, 9)
 # A mapping, in the order of `mapping_vector`; `BLOCKED` is a dimension or -1.
 MICRO, ORDER, TILE_ROWS, TILE_COLS, TILE_OUT, TILE_IN, BLOCKED, TILES_PER_BLOCK = range(8)
 IFMAP, FILTER, OFMAP = range(3)
+BORDERS = (GROUPS, ROWS, COLS, OUT, IN)
+"""The dimensions in which a tile can be smaller: images come one at a time."""
 
 _LOOPS_OF_LETTER = {"M": (IMAGES, ROWS, COLS), "N": (OUT,), "K": (IN,)}
 _LOOPS = np.array(
@@ -86,6 +88,12 @@ class Nest(Protocol):
     """(operands,) mask of the loops that change the resident tile."""
     loops: NDArray[np.int64]
     """(1,) how many are active."""
+    micro: NDArray[np.int64]
+    """(1,) the microarchitecture."""
+    differing: NDArray[np.int64]
+    """(1,) mask of `BORDERS`: the dimensions whose last tile is smaller than the others."""
+    array_cycles: NDArray[np.int64]
+    """(2⁵,) of a step, by which of `BORDERS` are at a smaller last tile; 0: not computed yet."""
     stays: NDArray[np.int64]
     """(loops, 2): lines along rows and cols of the ifmap that stay when a loop moves on; -1 is all
     of them, 0 none."""
@@ -106,6 +114,9 @@ NEST = np.dtype(
         ("shrinks", np.int64, (3,)),
         ("indexed", np.int64, (3,)),
         ("loops", np.int64, (1,)),
+        ("micro", np.int64, (1,)),
+        ("differing", np.int64, (1,)),
+        ("array_cycles", np.int64, (32,)),
         ("stays", np.int64, (8, 2)),
     ],
     align=True,
@@ -135,6 +146,9 @@ def lay_tile(
     nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], mapping: NDArray[np.int64]
 ) -> None:
     """Fill what depends on the tile alone: counts, sizes, and what each operand spans of it."""
+    nest.micro[0], nest.differing[0] = mapping[MICRO], 0
+    for kind in range(32):
+        nest.array_cycles[kind] = 0
     for dim in range(6):
         tile = mapping[TILE_ROWS + dim - ROWS] if dim >= ROWS else 1
         if dim == GROUPS:
@@ -152,6 +166,9 @@ def lay_tile(
             pixels = nest.tile_span[OFMAP, dim, edge]
             nest.tile_span[IFMAP, dim, edge] = input_span(pixels, filter_size, stride)
             nest.tile_span[FILTER, dim, edge] = filter_size
+    for bit, dim in enumerate(BORDERS):
+        if nest.full[dim] != nest.last[dim]:
+            nest.differing[0] |= 1 << bit
 
 
 @compiled

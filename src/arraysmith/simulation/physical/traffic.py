@@ -66,7 +66,7 @@ def step_cycles(  # noqa: PLR0917
     out: int,
     in_: int,
 ) -> tuple[int, int]:
-    """Cycles of one step on the array, and those of them in which operands stream. (6)."""
+    """Cycles of one step on the array, and those of them in which operands stream. (3)."""
     k = in_ * layer[FILTER_ROWS] * layer[FILTER_COLS]
     S_R, S_C, T = on_array(micro, pixels, out, k)
     S_R, S_C = groups * S_R, groups * S_C
@@ -83,7 +83,7 @@ def step_cycles(  # noqa: PLR0917
 def all_steps(
     nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
 ) -> tuple[int, int]:
-    """Cycles of all steps on the array, and those in which operands stream. (6)."""
+    """Cycles of all steps on the array, and those in which operands stream. (3)."""
     if clocks_of(array, micro, array[R], array[C]) > 1:
         return _held_steps(nest, layer, array, micro)
     rows, cols = array[R], array[C]

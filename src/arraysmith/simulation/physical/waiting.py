@@ -8,6 +8,7 @@ only the ones are looked at in which the channel may take longer than the array.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from arraysmith.compiling import compiled
 from arraysmith.simulation.physical.array import ceil_div
 from arraysmith.simulation.physical.nest import (
+    BORDERS,
     COLS,
     FILTER,
     GROUPS,
@@ -37,8 +39,6 @@ from arraysmith.simulation.physical.traffic import step_cycles
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BORDERS = (GROUPS, ROWS, COLS, OUT, IN)
-
 
 class Kinds(Protocol):
     """Scratch memory: kinds of steps by the loops that are at their first and last trip."""
@@ -49,32 +49,42 @@ class Kinds(Protocol):
     at_last: NDArray[np.int64]
     """Masks of loops."""
     steps: NDArray[np.int64]
-    array_cycles: NDArray[np.int64]
-    """(2⁵,) of a step, by which of `_BORDERS` are at their last tile."""
     loads: NDArray[np.int64]
     """(loops,): bytes that a loop's moving on loads at most."""
     stores: NDArray[np.int64]
     """(loops,): bytes of the tile left behind, at most."""
+    enough: NDArray[np.int64]
+    """(1,): bytes that pass the channel in the shortest step."""
 
 
+MOST_KINDS = 128
+"""Six loops around the innermost, of two kinds each, but one over images and three over K: 48, and
+half as many for each loop fewer."""
 KINDS = np.dtype(
     [
         ("start", np.int64, (10,)),
-        ("at_first", np.int64, (4096,)),
-        ("at_last", np.int64, (4096,)),
-        ("steps", np.int64, (4096,)),
-        ("array_cycles", np.int64, (32,)),
+        ("at_first", np.int64, (MOST_KINDS,)),
+        ("at_last", np.int64, (MOST_KINDS,)),
+        ("steps", np.int64, (MOST_KINDS,)),
         ("loads", np.int64, (8,)),
         ("stores", np.int64, (8,)),
+        ("enough", np.int64, (1,)),
     ],
     align=True,
 )
 
 
+_EXACT = 2**53
+"""Below it a quotient, rounded to a float, stays on its side of every whole number."""
+
+
 @compiled
 def transfer_cycles(array: NDArray[np.int64], moved: int) -> int:
     """Cycles the DRAM channel takes for so many bytes."""
-    return ceil_div(moved * array[RATE_CYCLES], array[RATE])
+    dividend = moved * array[RATE_CYCLES]
+    if dividend < _EXACT:
+        return math.ceil(dividend / array[RATE])
+    return ceil_div(dividend, array[RATE])
 
 
 @compiled
@@ -83,41 +93,31 @@ def waiting_cycles(
     kinds: Kinds,
     layer: NDArray[np.int64],
     array: NDArray[np.int64],
-    micro: int,
 ) -> int:
     """load(1) + Σ max(0, transfer(s) - array(s)) + store(last). (9)."""
     loops = nest.loops[0]
-    every = (1 << loops) - 1
     load = array[OPERAND] * (nest.words[IFMAP] + nest.words[FILTER])
-    store = array[OUTPUT] * resident_words(nest, OFMAP, every)
+    store = array[OUTPUT] * resident_words(nest, OFMAP, (1 << loops) - 1)
     total = transfer_cycles(array, load) + transfer_cycles(array, store)
     if loops == 0:
         return total
     _bound_moves(nest, kinds, array)
     loads, stores = kinds.loads, kinds.stores
-    shortest = step_cycles(
-        layer,
-        array,
-        micro,
-        nest.last[GROUPS],
-        nest.last[ROWS] * nest.last[COLS],
-        nest.last[OUT],
-        nest.last[IN],
-    )[0]
     # What cannot take longer than the shortest step is not looked at again.
-    enough = shortest * array[RATE] // array[RATE_CYCLES]
-    if loads[0] + stores[0] <= enough:
+    _tabulate(nest, layer, array)
+    enough = nest.array_cycles[nest.differing[0]] * array[RATE] // array[RATE_CYCLES]
+    kinds.enough[0] = enough
+    if _most(kinds.loads, loops) + _most(kinds.stores, loops) <= enough:
         return total
-    _tabulate(nest, kinds, layer, array, micro)
     _kinds_of_outer_loops(nest, kinds)
     inner = loops - 1
     if loads[inner] + stores[inner] > enough:
         total += _inner(nest, kinds, array)
     for loop in range(-1, inner):
         if loads[inner] + (stores[loop] if loop >= 0 else 0) > enough:
-            total += _entering(nest, kinds, array, loop, every)
+            total += _entering(nest, kinds, array, loop)
         if (loads[loop] if loop >= 0 else 0) + stores[inner] > enough:
-            total += _leaving(nest, kinds, array, loop, every)
+            total += _leaving(nest, kinds, array, loop)
     return total
 
 
@@ -130,13 +130,23 @@ def _bound_moves(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> None:
     spills = over_k and indexed >> _lowest(over_k)
     for loop in range(nest.loops[0]):
         load, store = 0, 0
-        for operand in (IFMAP, FILTER):
-            if nest.indexed[operand] >> loop:
-                load += array[OPERAND] * nest.words[operand]
+        if nest.indexed[FILTER] >> loop:
+            load += nest.words[FILTER]
+        if nest.indexed[IFMAP] >> loop:
+            load += nest.words[IFMAP] - ifmap_words_that_stay(nest, loop, 0)
+        load *= array[OPERAND]
         if indexed >> loop:
             load += psum * nest.words[OFMAP] if spills else 0
             store = max(output, psum if spills else 0) * nest.words[OFMAP]
         kinds.loads[loop], kinds.stores[loop] = load, store
+
+
+@compiled
+def _most(moves: NDArray[np.int64], loops: int) -> int:
+    most = 0
+    for loop in range(loops):
+        most = max(most, moves[loop])
+    return most
 
 
 @compiled
@@ -149,43 +159,30 @@ def _lowest(mask: int) -> int:
 
 
 @compiled
-def _tabulate(
-    nest: Nest, kinds: Kinds, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
-) -> None:
-    """The array's cycles for each combination of border tiles there is."""
-    several = 0
-    for bit, dim in enumerate(_BORDERS):
-        if nest.full[dim] != nest.last[dim] and nest.at_last[dim]:
-            several |= 1 << bit
-    borders = several
-    while True:
-        sizes = (
-            nest.last[GROUPS] if _is_border(borders, several, 0) else nest.full[GROUPS],
-            nest.last[ROWS] if _is_border(borders, several, 1) else nest.full[ROWS],
-            nest.last[COLS] if _is_border(borders, several, 2) else nest.full[COLS],
-            nest.last[OUT] if _is_border(borders, several, 3) else nest.full[OUT],
-            nest.last[IN] if _is_border(borders, several, 4) else nest.full[IN],
-        )
-        kinds.array_cycles[borders] = step_cycles(
-            layer, array, micro, sizes[0], sizes[1] * sizes[2], sizes[3], sizes[4]
-        )[0]
-        if borders == 0:
-            return
-        borders = (borders - 1) & several
-
-
-@compiled
-def _is_border(borders: int, several: int, bit: int) -> bool:
-    return bool(borders >> bit & 1) or not several >> bit & 1
+def _tabulate(nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64]) -> None:
+    """The array's cycles in each kind of step that a tile has; done once for it."""
+    differing = nest.differing[0]
+    borders = differing
+    while nest.array_cycles[borders] == 0:
+        groups = nest.last[GROUPS] if borders & 1 else nest.full[GROUPS]
+        rows = nest.last[ROWS] if borders & 2 else nest.full[ROWS]
+        cols = nest.last[COLS] if borders & 4 else nest.full[COLS]
+        out = nest.last[OUT] if borders & 8 else nest.full[OUT]
+        in_ = nest.last[IN] if borders & 16 else nest.full[IN]
+        found = step_cycles(layer, array, nest.micro[0], groups, rows * cols, out, in_)
+        nest.array_cycles[borders] = found[0]
+        borders = (borders - 1) & differing
 
 
 @compiled
 def _borders(nest: Nest, at_last: int) -> int:
-    """Which of `_BORDERS` are at a last tile that differs from the others."""
+    """Which of `BORDERS` are at a smaller last tile, the loops of `at_last` being at their end."""
     found = 0
-    for bit, dim in enumerate(_BORDERS):
+    if not at_last:
+        return found
+    for bit, dim in enumerate(BORDERS):
         mask = nest.at_last[dim]
-        if mask and nest.full[dim] != nest.last[dim] and (at_last & mask) == mask:
+        if nest.differing[0] >> bit & 1 and (at_last & mask) == mask:
             found |= 1 << bit
     return found
 
@@ -265,7 +262,15 @@ def _waiting(  # noqa: PLR0917
         complete = (left_at_last & over_k) == over_k
         word = array[OUTPUT] if complete else array[PSUM]
         moved += word * resident_words(nest, OFMAP, left_at_last)
-    return max(0, transfer_cycles(array, moved) - kinds.array_cycles[_borders(nest, at_last)])
+    if moved <= kinds.enough[0]:
+        return 0
+    return max(0, transfer_cycles(array, moved) - nest.array_cycles[_borders(nest, at_last)])
+
+
+@compiled
+def _kinds_of_trips(nest: Nest, loop: int) -> int:
+    """2 where a loop's last trip has a smaller tile, else 1."""
+    return 1 if nest.full[nest.dimension[loop]] == nest.last[nest.dimension[loop]] else 2
 
 
 @compiled
@@ -273,12 +278,13 @@ def _inner(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> int:
     """Steps at which the innermost loop is neither at its first nor at its last trip."""
     inner = nest.loops[0] - 1
     bit, trips = 1 << inner, nest.trips[inner]
+    kinds_of_trips = _kinds_of_trips(nest, inner)
     cycles = 0
     for index in range(kinds.start[inner], kinds.start[inner + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for before_last in range(2):
-            steps = min(trips - 2, 1) if before_last else max(trips - 3, 0)
-            if steps:
+        for before_last in range(kinds_of_trips):
+            steps = trips - 1 - kinds_of_trips if before_last == 0 else min(trips - 2, 1)
+            if steps > 0:
                 next_at_last = last | bit if before_last else last
                 waiting = _waiting(
                     nest, kinds, array, last, inner, last, inner, first, next_at_last
@@ -288,20 +294,26 @@ def _inner(nest: Nest, kinds: Kinds, array: NDArray[np.int64]) -> int:
 
 
 @compiled
-def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, every: int) -> int:
+def _entering(
+    nest: Nest,
+    kinds: Kinds,
+    array: NDArray[np.int64],
+    loop: int,
+) -> int:
     """Steps to which `loop` moved on, all loops inside it beginning; -1 is the first of all."""
-    inner = nest.loops[0] - 1
+    inner, every = nest.loops[0] - 1, (1 << nest.loops[0]) - 1
     inside = every & ~((1 << loop + 1) - 1)
     next_at_first = inside & ~(1 << inner)
     ends = 1 << inner if nest.trips[inner] == 2 else 0
     if loop < 0:
         return _waiting(nest, kinds, array, 0, -1, 0, inner, next_at_first, ends)
     bit, trips = 1 << loop, nest.trips[loop]
+    kinds_of_trips = _kinds_of_trips(nest, loop)
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for at_end in range(2):
-            steps = 1 if at_end else trips - 2
+        for at_end in range(kinds_of_trips):
+            steps = 1 if at_end else trips - kinds_of_trips
             if steps:
                 now = last | bit if at_end else last
                 waiting = _waiting(
@@ -320,19 +332,25 @@ def _entering(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, eve
 
 
 @compiled
-def _leaving(nest: Nest, kinds: Kinds, array: NDArray[np.int64], loop: int, every: int) -> int:
+def _leaving(
+    nest: Nest,
+    kinds: Kinds,
+    array: NDArray[np.int64],
+    loop: int,
+) -> int:
     """Steps after which `loop` moves on, all loops inside it ending; -1 is the last of all."""
-    inner = nest.loops[0] - 1
+    inner, every = nest.loops[0] - 1, (1 << nest.loops[0]) - 1
     inside = every & ~((1 << loop + 1) - 1)
     before = inside & ~(1 << inner)
     if loop < 0:
         return _waiting(nest, kinds, array, inside, inner, before, -1, 0, 0)
     bit, trips = 1 << loop, nest.trips[loop]
+    kinds_of_trips = _kinds_of_trips(nest, loop)
     cycles = 0
     for index in range(kinds.start[loop], kinds.start[loop + 1]):
         first, last = kinds.at_first[index], kinds.at_last[index]
-        for to_end in range(2):
-            steps = 1 if to_end else trips - 2
+        for to_end in range(kinds_of_trips):
+            steps = 1 if to_end else trips - kinds_of_trips
             if steps:
                 waiting = _waiting(
                     nest,

@@ -8,7 +8,8 @@ distinct words fit its buffer; beyond that they need the walk and are None here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,6 @@ from arraysmith.performance import LayerMetrics, NetworkMetrics, StreamMetrics
 from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, ceil_div, im2col
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from arraysmith.hardware import Accelerator
@@ -32,7 +31,7 @@ MODEL = "scalesim CALC"
 SETS, _ACTIVE_SETS, _FIRST_FILL_WORDS_PER_CYCLE = 100, 50, 10
 WORDS_PER_KIB = 1024
 MAX_FOLDS = 10**9
-_FOLDS_AT_ONCE = 2**20
+_FOLDS_TO_LOOP, _FOLDS_AT_ONCE = 2**10, 2**20
 _STREAMED_AT_ONCE = 2**12
 
 
@@ -64,9 +63,11 @@ def network_metrics(
     )
 
 
-def simulate_layer(layer: Layer, accelerator: Accelerator) -> LayerMetrics:
-    """One layer on one accelerator; see `simulate`."""
-    folds = _Folds(im2col(layer), accelerator)
+def simulate_layer(
+    layer: Layer, accelerator: Accelerator, matrix: Im2col | None = None
+) -> LayerMetrics:
+    """One layer on one accelerator; see `simulate`. `matrix` is its im2col if that is known."""
+    folds = _folds(matrix or im2col(layer), accelerator)
     if folds.count > MAX_FOLDS:
         raise InvalidWorkloadError(
             f"layer {layer.name!r} takes {folds.count:,} folds on {accelerator}, more than "
@@ -114,94 +115,98 @@ def simulate_layer(layer: Layer, accelerator: Accelerator) -> LayerMetrics:
     )
 
 
-@dataclass(frozen=True)
+def _folds(matrix: Im2col, accelerator: Accelerator) -> _Folds:
+    """A layer cut for an array."""
+    R, C = accelerator.rows, accelerator.cols
+    S_R, S_C, T = matrix.on_array(accelerator.dataflow)
+    along_rows, along_cols = ceil_div(S_R, R), ceil_div(S_C, C)
+    return _Folds(
+        matrix=matrix,
+        dataflow=accelerator.dataflow,
+        R=R,
+        C=C,
+        S_R=S_R,
+        S_C=S_C,
+        T=T,
+        along_rows=along_rows,
+        along_cols=along_cols,
+        count=along_rows * along_cols,
+        cycles=T + ALPHA[accelerator.dataflow] * R + C - 2,
+        rows=S_R - (along_rows - 1) * R,
+        cols=S_C - (along_cols - 1) * C,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Folds:
     """A layer cut into array-fulls. The fold along the columns is the outer loop."""
 
     matrix: Im2col
-    accelerator: Accelerator
+    dataflow: Dataflow
+    R: int
+    C: int
+    S_R: int
+    S_C: int
+    T: int
+    along_rows: int
+    along_cols: int
+    count: int
+    cycles: int
+    """Of one fold; a partial one costs as much as a full one. (3)."""
+    rows: int
+    """Rows of the array that the last fold along them uses."""
+    cols: int
 
-    @property
-    def R(self) -> int:  # noqa: N802
-        return self.accelerator.rows
+    def _mean_over_folds(self, per_pe: int, over: int) -> float:
+        """Mean of PEs · per_pe / over over all folds, the PEs being those a fold occupies.
 
-    @property
-    def C(self) -> int:  # noqa: N802
-        return self.accelerator.cols
-
-    @cached_property
-    def _on_array(self) -> tuple[int, int, int]:
-        return self.matrix.on_array(self.accelerator.dataflow)
-
-    @property
-    def S_R(self) -> int:  # noqa: N802
-        return self._on_array[0]
-
-    @property
-    def S_C(self) -> int:  # noqa: N802
-        return self._on_array[1]
-
-    @property
-    def T(self) -> int:  # noqa: N802
-        return self._on_array[2]
-
-    @property
-    def along_rows(self) -> int:
-        return ceil_div(self.S_R, self.R)
-
-    @property
-    def along_cols(self) -> int:
-        return ceil_div(self.S_C, self.C)
-
-    @property
-    def count(self) -> int:
-        return self.along_rows * self.along_cols
-
-    @property
-    def cycles(self) -> int:
-        """Of one fold; a partial one costs as much as a full one. (3)."""
-        return self.T + ALPHA[self.accelerator.dataflow] * self.R + self.C - 2
-
-    def _mean_over_folds(self, share: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> float:
-        """Mean of `share(PEs a fold occupies)` over all folds, summed from left to right.
-
-        SCALE-Sim adds fold by fold; np.sum adds pairwise and rounds otherwise, np.cumsum does not.
+        SCALE-Sim adds fold by fold from left to right, and so does this: other orders, and sums
+        that compensate as those of Python and NumPy do, round otherwise.
         """
-        last_row = self.S_R - (self.along_rows - 1) * self.R
-        last_col = self.S_C - (self.along_cols - 1) * self.C
-        total = np.zeros(1)
-        for start in range(0, self.count, _FOLDS_AT_ONCE):
-            fold = np.arange(start, min(start + _FOLDS_AT_ONCE, self.count))
-            outer, inner = np.divmod(fold, self.along_rows)
-            rows = np.where(inner == self.along_rows - 1, last_row, self.R)
-            cols = np.where(outer == self.along_cols - 1, last_col, self.C)
-            total = np.cumsum(np.concatenate([total, share(rows * cols)]))[-1:]
-        return float(total[0] / self.count)
+        total = 0.0
+        for cols, times in ((self.C, self.along_cols - 1), (self.cols, 1)):
+            full = self.R * cols * per_pe / over
+            last = self.rows * cols * per_pe / over
+            if self.along_rows * times <= _FOLDS_TO_LOOP:
+                outer = [full] * (self.along_rows - 1) + [last]
+                total = reduce(add, outer * times, total)
+                continue
+            outer_at_once = max(1, _FOLDS_AT_ONCE // self.along_rows)
+            for start in range(0, times, outer_at_once):
+                outers = min(outer_at_once, times - start)
+                for inner in range(0, self.along_rows, _FOLDS_AT_ONCE):
+                    shares = np.full(min(_FOLDS_AT_ONCE, self.along_rows - inner), full)
+                    if inner + len(shares) == self.along_rows:
+                        shares[-1] = last
+                    shares = np.tile(shares, outers)
+                    shares[0] += total
+                    total = float(np.cumsum(shares)[-1])
+        return total / self.count
 
     @property
     def mapping_efficiency(self) -> float:
         """(6)."""
-        return self._mean_over_folds(lambda used: used / (self.R * self.C))
+        return self._mean_over_folds(1, self.R * self.C)
 
     @property
     def compute_utilization(self) -> float:
         """(7). For WS and IS SCALE-Sim divides by more cycles than a fold has (Q5)."""
         cycles = self.cycles
-        if self.accelerator.dataflow is not Dataflow.OS:
+        if self.dataflow is not Dataflow.OS:
             cycles += self.C - 1
-        return self._mean_over_folds(lambda used: used * self.T / (self.R * self.C * cycles))
+        return self._mean_over_folds(self.T, self.R * self.C * cycles)
 
     @property
     def ofmap_words(self) -> int:
         """What is written out; WS and IS write partial sums once for each fold along K. (9)."""
-        if self.accelerator.dataflow is Dataflow.OS:
+        if self.dataflow is Dataflow.OS:
             return self.S_R * self.S_C
         return self.along_rows * self.S_C * self.T
 
     @property
     def sram_words(self) -> tuple[int, int, int]:
         """Reads of ifmap and filter, writes of ofmap. (8)."""
-        if self.accelerator.dataflow is Dataflow.OS:
+        if self.dataflow is Dataflow.OS:
             return (
                 self.along_cols * self.S_R * self.T,
                 self.along_rows * self.S_C * self.T,
@@ -209,7 +214,7 @@ class _Folds:
             )
         streamed, stationary = self.along_cols * self.S_R * self.T, self.S_R * self.S_C
         reads = (streamed, stationary)
-        if self.accelerator.dataflow is Dataflow.IS:
+        if self.dataflow is Dataflow.IS:
             reads = (stationary, streamed)
         return (*reads, self.ofmap_words)
 
@@ -218,7 +223,7 @@ class _Folds:
         """First cycle of each stream at its buffer; a read is stamped a cycle late (Q17). (10)."""
         first_rows = min(self.S_R, self.R)
         loaded, streamed = self.R - first_rows + 1, self.R + 1
-        match self.accelerator.dataflow:
+        match self.dataflow:
             case Dataflow.OS:
                 return 1, 1, self.T - 1 + self.R - first_rows
             case Dataflow.WS:
@@ -230,10 +235,9 @@ class _Folds:
     def sram_stops(self) -> tuple[int, int, int]:
         """Last cycle of each stream at its buffer. (11)."""
         base = (self.count - 1) * self.cycles
-        rows = self.S_R - (self.along_rows - 1) * self.R
-        cols = self.S_C - (self.along_cols - 1) * self.C
+        rows, cols = self.rows, self.cols
         ifmap = self._last_ifmap_cycle() + 1
-        match self.accelerator.dataflow:
+        match self.dataflow:
             case Dataflow.OS:
                 return ifmap, base + cols + self.T - 1, base + self.T + self.R + cols - 3
             case Dataflow.WS:
@@ -246,8 +250,8 @@ class _Folds:
         """The cycle of the last ifmap element asked for, passing over what hangs over the edge."""
         if not self.matrix.overhangs:
             last = (self.count - 1) * self.cycles
-            rows = self.S_R - (self.along_rows - 1) * self.R
-            match self.accelerator.dataflow:
+            rows = self.rows
+            match self.dataflow:
                 case Dataflow.OS:
                     return last + rows + self.T - 2
                 case Dataflow.WS:
@@ -280,7 +284,7 @@ class _Folds:
         row = np.arange(inner * self.R, min((inner + 1) * self.R, self.S_R))
         col = np.arange(outer * self.C, min((outer + 1) * self.C, self.S_C))
         lane, streamed = row - inner * self.R, np.arange(start, stop)
-        match self.accelerator.dataflow:
+        match self.dataflow:
             case Dataflow.OS:
                 return row[:, None], streamed[None], lane[:, None] + streamed[None]
             case Dataflow.WS:
@@ -308,7 +312,11 @@ def _write_to_dram(
     words: int, buffer_kib: int, words_per_cycle: int, total_cycles: int
 ) -> tuple[int | None, int | None, int | None]:
     """DRAM start, stop and words of the ofmap if half its buffer holds it. (13)."""
-    half = buffer_kib * WORDS_PER_KIB // 2
-    if words > half:
+    if words > buffer_kib * WORDS_PER_KIB // 2:
         return None, None, None
+    return written_at_the_end(words, words_per_cycle, total_cycles)
+
+
+def written_at_the_end(words: int, words_per_cycle: int, total_cycles: int) -> tuple[int, int, int]:
+    """DRAM start, stop and words of an ofmap that is written whole after the last cycle."""
     return total_cycles, total_cycles + ceil_div(words, words_per_cycle) - 1, words

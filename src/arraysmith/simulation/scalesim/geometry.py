@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # alpha in the cycles of a fold, T + alpha·R + C - 2: (3) in docs/cycles.md.
 ALPHA = {Dataflow.OS: 1, Dataflow.WS: 2, Dataflow.IS: 2}
 
+Windows = tuple[int, int, int, int, int, int, int, int, bool, bool]
+"""Rows and columns of the ifmap and of a filter, channels, stride, rows and columns of windows;
+whether one hangs over the edge, and whether each word is in one place of one window only."""
+
 
 def ceil_div(a: int, b: int) -> int:
     """a / b rounded up."""
@@ -76,6 +80,27 @@ class Im2col:
             * _covered(self.cols, self.filter_cols, self.ofmap_cols, self.stride)
         )
 
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no word is in two windows and none hangs over: all elements differ."""
+        return self.distinct_ifmap_words == self.px * self.win
+
+    @property
+    def windows(self) -> Windows:
+        """For the compiled kernels; see `Windows`."""
+        return (
+            self.rows,
+            self.cols,
+            self.filter_rows,
+            self.filter_cols,
+            self.channels,
+            self.stride,
+            self.ofmap_rows,
+            self.ofmap_cols,
+            self.overhangs,
+            self.is_distinct,
+        )
+
     def on_array(self, dataflow: Dataflow) -> tuple[int, int, int]:
         """S_R, S_C, T: what lies along the rows, along the columns, and streams. (2)."""
         match dataflow:
@@ -101,10 +126,15 @@ def im2col(layer: Layer) -> Im2col:
     Raises:
         InvalidWorkloadError: groups or a batch, which SCALE-Sim does not know.
     """
-    if layer.loops.groups * layer.loops.images > 1:
+    # What `layer.loops` says, without making the record: this is asked of every layer.
+    if isinstance(layer, Gemm):
+        groups, images = layer.batch, 1
+    else:
+        groups, images = layer.groups, layer.batch
+    if groups * images > 1:
         raise InvalidWorkloadError(
-            f"layer {layer.name!r} has {layer.loops.groups} groups and {layer.loops.images} images "
-            "a batch: SCALE-Sim knows neither; use --model physical"
+            f"layer {layer.name!r} has {groups} groups and {images} images a batch: "
+            "SCALE-Sim knows neither; use --model physical"
         )
     if isinstance(layer, Gemm):
         return Im2col(

@@ -1,9 +1,10 @@
-"""SCALE-Sim's memories, exactly: what each buffer does in every cycle, stalls included.
+"""SCALE-Sim's memories, exactly: what each buffer does and when, stalls included.
 
-The array asks line by line (`demand`); a read buffer answers from its window or waits for refills,
-the write buffer drains when half of it is full. All quirks are kept (`docs/cycles.md`); the kernels
-are compiled, walk a bounded number of cycles a call, and give the interpreter back in between, so
-that a walk can be shown and interrupted. State lives in integer arrays, indexed by the names below.
+A read buffer moves its window where a word is missing (`prefetch`) and answers late if the refill
+is; the write buffer drains when half of it is full. Between two such events nothing but counters
+changes, so the kernels jump from one event to the next. All quirks are kept (`docs/scalesim.md`);
+a call covers a bounded number of cycles and gives the interpreter back, so that a walk can be shown
+and interrupted. State lives in integer arrays, indexed by the names below.
 """
 
 from __future__ import annotations
@@ -11,98 +12,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from arraysmith.simulation.scalesim.demand import FILTER, IFMAP, OFMAP, line
-
-# A read buffer: what CALC mode counts, then what USER mode counts, then what the array saw.
-SETS, IN_SET, WINDOW, REFILLS, ISSUED, START, STOP, NEXT, ASKED, FIRST = range(10)
-POSITION, LATEST, EPOCH, FETCHED = range(10, 14)
-SEEN_FIRST, SEEN_LAST = 14, 15
-READ_STATE = 16
+from arraysmith.simulation.scalesim.demand import OFMAP, OS, line
 
 # The write buffer: rows closed and drained, words; then the partial rows that wait.
 CLOSED, DRAINED, OPEN, FREE, BUSY, WRITTEN, DRAIN_START, DRAIN_STOP, HEAD, TAIL = range(10)
-OUT_FIRST, OUT_LAST = 10, 11
-WRITE_STATE = 12
-
-# How reads are answered.
-CALC, USER, ONCE = range(3)
+WRITE_STATE = 10
 
 # The clock.
-LINE, STALL, TOTAL, TROUBLE = range(4)
-FINE, ENDLESS, EMPTY_INTERVAL = range(3)
+LINE, STALL = range(2)
 
-ACTIVE_SETS, FIRST_FILL_CYCLES_A_SET = 50, 5
+LAST = 3
+"""In the place of a stream: the very last line."""
 NEVER = -(1 << 60)
-
-
-@njit(cache=True, nogil=True)
-def miss_calc(state, stamp, address, set_words, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """CALC: count a word that is not in the window; issue half a buffer when its sets are full."""
-    if state[ASKED] < 0:
-        state[ASKED] = cycle
-    stamp[address] = state[SETS]
-    state[IN_SET] += 1
-    if state[IN_SET] < set_words:
-        return FINE
-    state[IN_SET] = 0
-    state[SETS] += 1
-    if state[SETS] < state[WINDOW] + ACTIVE_SETS:
-        return FINE
-    first, last = state[NEXT], state[FIRST]
-    if state[REFILLS] == 0:  # the first half is fetched before the first request, at a fixed rate
-        last = state[ASKED] - 2
-        first = last - FIRST_FILL_CYCLES_A_SET * set_words + 1
-        state[START] = first
-    state[REFILLS] += 1
-    state[ISSUED] += ACTIVE_SETS * set_words
-    state[WINDOW] += ACTIVE_SETS
-    state[STOP] = last
-    state[NEXT], state[FIRST] = last + 1, cycle
-    return FINE if last >= first else EMPTY_INTERVAL
-
-
-@njit(cache=True, nogil=True)
-def held(first_line, lines, address, position, active, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
-    """Whether some line of an address is in the circular window position … position + active."""
-    low, high = first_line[address], first_line[address + 1]
-    end = position + active
-    if end > count and lines[low] < end - count:
-        return True
-    stop = high
-    while low < stop:
-        middle = (low + stop) // 2
-        if lines[middle] < position:
-            low = middle + 1
-        else:
-            stop = middle
-    return low < high and lines[low] < end
-
-
-@njit(cache=True, nogil=True)
-def refill_until_held(state, address, first_line, lines, sizes, cycle, late, once):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
-    """USER: move the window until it holds the address; returns how late the answer is, or -1.
-
-    A refill ends a fixed time after the one before it, whenever it was asked for (Q7), and what it
-    is late is added twice (Q1), unless `once` asks for the physical sum.
-    """
-    count, active, step, requests, words_per_cycle = sizes
-    moves = 0
-    while not held(first_line, lines, address, state[POSITION], active, count):
-        if step == 0 or moves > count:
-            return NEVER
-        moves += 1
-        state[POSITION] = (state[POSITION] + step) % count
-        state[EPOCH] += 1
-        state[LATEST] += requests + 1
-        state[FETCHED] += requests * words_per_cycle
-        wait = state[LATEST] - (cycle + late)
-        if once:
-            late += max(wait, 0)
-            continue
-        late += wait
-        if wait > 0:
-            late += wait
-    return late
 
 
 @njit(cache=True, nogil=True)
@@ -169,130 +90,148 @@ def write(state, partial_row, partial_words, sizes, requests, cycle):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def ask(state, buffer, layout, lanes, a, b, user, cycle):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, C901, PLR0917
-    """Serve one line of a read stream; returns how late its answer is, and what went wrong.
+def write_lines(ofmap, partial_row, partial_words, sizes, array, start, until, stalled):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+    """Take the words of lines start…until-1, in which no read is late; returns the stalls so far.
 
-    Args:
-        state: of the buffer.
-        buffer: stamps, lines of the addresses, sizes, words of a set, and how the list lies.
-        layout: whether this is the ifmap, words of a filter, and the ifmap's addresses.
-        lanes: lo, hi, p0, dp, q0, dq of the line.
-        a, b: the fold, along rows and columns.
-        user: CALC, USER, or ONCE: USER with late reads counted once.
-        cycle: of the line.
+    As many lines at once as ask for the same and reach neither a drain nor its end.
     """
-    stamp, first_line, lines, sizes, set_words, own_line, along_rows, depth, width, by_word = buffer
-    is_ifmap, win, pixel_at, word_at, outside, rows, cols, overhangs = layout
-    lo, hi, p0, dp, q0, dq = lanes
-    late, asked, trouble = 1, False, FINE
-    epoch, window, position = state[EPOCH], state[WINDOW], state[POSITION]
-    first = (a if along_rows else b) * depth
-    for lane in range(lo, hi):
-        item, word = p0 + dp * lane, q0 + dq * lane
-        if is_ifmap:
-            if overhangs and (
-                outside[0, item] + outside[2, word] >= rows
-                or outside[1, item] + outside[3, word] >= cols
-            ):
-                continue
-            address = pixel_at[item] + word_at[word]
-        else:
-            address = item * win + word
-        asked = True
-        if user != CALC:
-            # Mostly the line in which the element itself lies is there; another may hold the word.
-            ahead = own_line[(first + (item if by_word else word)) * width + lane] - position
-            if ahead < 0:
-                ahead += sizes[0]
-            if ahead >= sizes[1] and stamp[address] != epoch:
-                late = refill_until_held(
-                    state, address, first_line, lines, sizes, cycle, late, user == ONCE
-                )
-                if late == NEVER:
-                    return 1, ENDLESS
-                epoch, position = state[EPOCH], state[POSITION]
-                stamp[address] = epoch
-        elif stamp[address] < window:
-            trouble = max(trouble, miss_calc(state, stamp, address, set_words, cycle))
-            window = state[WINDOW]
-    if asked:
-        if state[SEEN_FIRST] == NEVER:
-            state[SEEN_FIRST] = cycle + late
-        state[SEEN_LAST] = cycle + late
-    return late, trouble
+    dataflow, R, C, S_R, S_C, T, fold_cycles, along_rows = array
+    capacity, half, _, row_words = sizes
+    at = start
+    while at < until:
+        fold = at // fold_cycles
+        fold_start = fold * fold_cycles
+        b = fold // along_rows
+        rows, cols = min(R, S_R - (fold - b * along_rows) * R), min(C, S_C - b * C)
+        depth, begin = T, fold_start + 2 * R - 1
+        if dataflow == OS:
+            depth, begin = rows, fold_start + T - 1 + R - rows
+        short, long = min(depth, cols), max(depth, cols)
+        stop = min(until, begin + depth + cols - 1)
+        at = max(at, begin)
+        while at < stop:
+            u, cycle = at - begin, at + stalled
+            words = min(u + 1, short, depth + cols - 1 - u)
+            count = min(long - u, stop - at) if short - 1 <= u < long else 1
+            if cycle < ofmap[BUSY]:
+                count = min(count, ofmap[BUSY] - cycle, (ofmap[FREE] - 1) // words)
+            else:
+                count = min(count, (ofmap[FREE] - capacity + half) // words)
+            if count > 0:
+                filled = ofmap[OPEN] + count * words
+                ofmap[CLOSED] += filled // row_words
+                ofmap[OPEN] = filled % row_words
+                ofmap[FREE] -= count * words
+                at += count
+            else:
+                stalled += write(ofmap, partial_row, partial_words, sizes, words, cycle) - cycle
+                at += 1
+        at = min(until, fold_start + fold_cycles)
+    return stalled
 
 
 @njit(cache=True, nogil=True)
-def walk(clock, states, buffers, layouts, ring, array, user, write_sizes, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
-    """Serve lines until line `until`; all state is in the arrays that come in.
+def lateness(reads, moves, gap, cycle, once):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """How late the answer to a line comes whose requests moved the window so often.
+
+    A refill ends a fixed time after the one before it, whenever it was asked for (Q7), and what it
+    is late is added twice (Q1), unless `once` asks for the physical sum.
+    """
+    late = 1
+    for _ in range(moves):
+        reads[0] += gap
+        wait = reads[0] - (cycle + late)
+        if once:
+            late += max(wait, 0)
+            continue
+        late += wait
+        if wait > 0:
+            late += wait
+    return late
+
+
+@njit(cache=True, nogil=True)
+def next_mark(marks, at, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The first marked line from `at` on, or `event` if that is earlier."""
+    for place in range(marks.size):
+        if at <= marks.flat[place] < event:
+            event = marks.flat[place]
+    return event
+
+
+@njit(cache=True, nogil=True)
+def note(seen, marks, at, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Write down the cycle of each stream's answer to line `at` where it is marked."""
+    for stream in range(len(marks)):
+        for end in range(2):
+            if marks[stream, end] == at:
+                seen[stream, end] = out[stream]
+
+
+@njit(cache=True, nogil=True)
+def walk(clock, ofmap, latest, moves, marks, seen, ring, array, gaps, once, write_sizes, until):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0917
+    """From one line in which something happens to the next, until line `until`.
 
     Args:
-        clock: LINE, STALL, TOTAL, TROUBLE.
-        states: of ifmap, filter and ofmap buffer.
-        buffers, layouts: of ifmap and filter; see `ask`.
+        clock: LINE, STALL.
+        ofmap: state of the write buffer.
+        latest: for ifmap and filter, (1,): when the last refill ended.
+        moves: for ifmap and filter: lines in which the window moves, ascending, with one beyond
+            `until` at the end; and how often it moves in each.
+        marks: lines whose answers are noted: first and last of each stream, and the very last.
+        seen: the cycle of each of these.
         ring: rows and words of the write buffer's partial rows.
         array: dataflow, R, C, S_R, S_C, T, cycles of a fold, folds along the rows.
-        user: CALC, USER or ONCE.
+        gaps: cycles from one refill of ifmap and of filter to the next.
+        once: count late reads once.
         write_sizes: capacity, half, rows of a half and words of a row.
         until: the line to stop before.
     """
     dataflow, R, C, S_R, S_C, T, fold_cycles, along_rows = array
-    ifmap, filter_, ofmap = states
-    ifmap_buffer, filter_buffer = buffers
-    ifmap_layout, filter_layout = layouts
-    partial_row, partial_words = ring
+    (ifmap_latest, filter_latest), (partial_row, partial_words) = latest, ring
+    ifmap_lines, ifmap_moves, filter_lines, filter_moves = moves
     at, stalled = clock[LINE], clock[STALL]
-    fold = at // fold_cycles
-    t = at - fold * fold_cycles
-    b = fold // along_rows
-    a = fold - b * along_rows
+    ifmap_at = filter_at = 0
     while at < until:
-        cycle = at + stalled
-        lanes = line(dataflow, IFMAP, t, a, b, R, C, S_R, S_C, T)
-        late, trouble = ask(ifmap, ifmap_buffer, ifmap_layout, lanes, a, b, user, cycle)
-        lanes = line(dataflow, FILTER, t, a, b, R, C, S_R, S_C, T)
-        later, more = ask(filter_, filter_buffer, filter_layout, lanes, a, b, user, cycle)
-        clock[TROUBLE] = max(trouble, more)
-        if clock[TROUBLE] != FINE:
-            return
+        event = min(until, ifmap_lines[ifmap_at], filter_lines[filter_at])
+        event = next_mark(marks, at, event)
+        if event > at:
+            stalled = write_lines(
+                ofmap, partial_row, partial_words, write_sizes, array, at, event, stalled
+            )
+            at = event
+            continue
+        cycle, late, later = at + stalled, 1, 1
+        if ifmap_lines[ifmap_at] == at:
+            late = lateness(ifmap_latest, ifmap_moves[ifmap_at], gaps[0], cycle, once)
+            ifmap_at += 1
+        if filter_lines[filter_at] == at:
+            later = lateness(filter_latest, filter_moves[filter_at], gaps[1], cycle, once)
+            filter_at += 1
+        fold = at // fold_cycles
+        b = fold // along_rows
+        a, t = fold - b * along_rows, at - fold * fold_cycles
         lo, hi, _, _, _, _ = line(dataflow, OFMAP, t, a, b, R, C, S_R, S_C, T)
         written = cycle
         if hi > lo:
             written = write(ofmap, partial_row, partial_words, write_sizes, hi - lo, cycle)
-            if ofmap[OUT_FIRST] == NEVER:
-                ofmap[OUT_FIRST] = written
-            ofmap[OUT_LAST] = written
-        clock[TOTAL] = written
+        note(seen, marks, at, (cycle + late, cycle + later, written, written))
         stalled += max(0, late - 1, later - 1, written - cycle)
         at += 1
-        t += 1
-        if t == fold_cycles:
-            t, a = 0, a + 1
-            if a == along_rows:
-                a, b = 0, b + 1
-        clock[LINE], clock[STALL] = at, stalled
+    clock[LINE], clock[STALL] = at, stalled
 
 
 @njit(cache=True, nogil=True)
-def flush(clock, ofmap, partial_row, partial_words, write_sizes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """After the last line: write out what is left, from the last cycle on (Q14)."""
+def flush(cycle, ofmap, partial_row, partial_words, write_sizes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """After the last line: write out what is left, from its cycle on (Q14)."""
     close_row(ofmap, partial_row, partial_words)
-    cycle = clock[TOTAL]
     while ofmap[DRAINED] < ofmap[CLOSED]:
         cycle = drain(ofmap, partial_row, partial_words, write_sizes[2], write_sizes[3], cycle) + 1
-
-
-def read_state() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A read buffer before its first request."""
-    state = np.zeros(READ_STATE, np.int64)
-    state[ASKED] = state[LATEST] = -1
-    state[SEEN_FIRST] = NEVER
-    return state
 
 
 def write_state(capacity: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """A write buffer before its first word."""
     state = np.zeros(WRITE_STATE, np.int64)
     state[FREE] = capacity
-    state[DRAIN_START] = state[DRAIN_STOP] = state[OUT_FIRST] = NEVER
+    state[DRAIN_START] = state[DRAIN_STOP] = NEVER
     return state

@@ -1,8 +1,9 @@
-"""A layer walked once more, with everything that passes its memories written down.
+"""A layer walked once more, line by line, with everything that passes its memories written down.
 
-The walk is `memory`'s own; here each line's addresses are kept, and when the read buffers fetched
-and the write buffer drained. Lines come out in blocks of bounded size. What goes to and from the
-DRAM waits on disk (a `Spool`) until its cycle is known, so memory does not grow with the layer.
+What happens in the memories is `fetches`', `prefetch`'s and `memory`'s own; here each line's
+addresses are kept, and when the read buffers fetched and the write buffer drained. Lines come out
+in blocks of bounded size. What goes to and from the DRAM waits on disk (a `Spool`) until its cycle
+is known, so memory does not grow with the layer.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ import numpy as np
 from numba import njit
 
 from arraysmith.hardware import Dataflow
-from arraysmith.simulation.scalesim import closed_form, memory
-from arraysmith.simulation.scalesim.demand import FILTER, IFMAP, IS, OFMAP, line
+from arraysmith.simulation.scalesim import closed_form, fetches, memory
+from arraysmith.simulation.scalesim.demand import FILTER, IFMAP, IS, OFMAP, addresses, line
 from arraysmith.simulation.scalesim.geometry import ceil_div
-from arraysmith.simulation.scalesim.model import PARTIAL_ROWS
 from arraysmith.simulation.scalesim.transfers import CELLS, NOTHING, Burst, rows_of
+from arraysmith.simulation.scalesim.walk import PARTIAL_ROWS, Refills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from arraysmith.simulation.scalesim.model import Walk
     from arraysmith.simulation.scalesim.prefetch import Prefetch
     from arraysmith.simulation.scalesim.transfers import Spool
+    from arraysmith.simulation.scalesim.walk import Walk
 
 FIRST_FILL_WORDS_PER_CYCLE = 10
+
+# In CALC mode a stream's state is that of `fetches`, and where its next interval begins.
+NEXT = fetches.STATE
+# The clock.
+LINE, STALL, TOTAL = range(3)
 
 
 class Recorder:
@@ -40,76 +46,93 @@ class Recorder:
         rows, cols = walk.accelerator.rows, walk.accelerator.cols
         swapped = walk.accelerator.dataflow is Dataflow.IS
         self.lanes = (cols, rows, cols) if swapped else (rows, cols, cols)
-        self.clock = np.zeros(4, np.int64)
+        self.lists = walk.lists()
+        self.clock = np.zeros(3, np.int64)
+        self.halves = tuple(fetches.ACTIVE_SETS * self._set_words(s) for s in (IFMAP, FILTER))
         self.states = (
-            memory.read_state(),
-            memory.read_state(),
+            np.zeros(fetches.STATE + 1, np.int64),
+            np.zeros(fetches.STATE + 1, np.int64),
             memory.write_state(walk.capacities[OFMAP]),
         )
+        for state, half, found in zip(self.states, self.halves, walk.closed.streams, strict=False):
+            # The first half comes before the first request, and the fixed rate says when it begins.
+            state[fetches.LATEST] = found.sram_start_cycle - 3
+            state[NEXT] = state[fetches.LATEST] + 1 - half // FIRST_FILL_WORDS_PER_CYCLE
+        where = addresses(walk.matrix)
+        geometry = (where.pixel_at, where.word_at, where.outside, where.rows, where.cols)
+        self.layouts = tuple(
+            (is_ifmap, where.win, *geometry, where.overhangs) for is_ifmap in (True, False)
+        )
+        words = (where.ifmap_words, where.filter_words) if not self.lists else (1, 1)
+        self.refills = tuple(Refills(walk, found) for found in self.lists)
+        self.stamps = tuple(np.full(count, -1, np.int32) for count in words)
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], ...]]:
         """For ifmap, filter and ofmap a block of rows: cycle, then an address for each lane.
 
         The arrays are used again for the next block.
         """
-        walk, clock = self.walk, self.clock
+        walk = self.walk
         most = max(1, min(walk.lines, CELLS // (1 + max(self.lanes))))
         rows = tuple(np.empty((most, 1 + lanes), np.int64) for lanes in self.lanes)
         moved = tuple(np.empty(most * lanes, np.int64) for lanes in self.lanes)
         events = tuple(np.empty((most * lanes, 3), np.int64) for lanes in self.lanes)
         counts = np.zeros((3, 2), np.int64)
-        ring = (np.zeros(PARTIAL_ROWS, np.int64), np.zeros(PARTIAL_ROWS, np.int64))
-        buffers = walk.read_buffers()
-        while clock[memory.LINE] < walk.lines:
-            before = int(clock[memory.LINE])
+        latest = np.array([-1]), np.array([-1])
+        gaps = tuple(found.requests + 1 for found in self.lists) or (1, 1)
+        ring = (np.empty(PARTIAL_ROWS, np.int64), np.empty(PARTIAL_ROWS, np.int64))
+        refills = self.refills
+        nothing = np.array([walk.lines]), np.zeros(1, np.int64)
+        for start in range(0, walk.lines, most):
+            until = min(start + most, walk.lines)
+            moves = tuple(found.until(until) for found in refills) or (nothing, nothing)
             counts[:] = 0
             record(
-                clock,
+                self.clock,
                 self.states,
-                buffers,
-                walk.layouts,
-                ring,
+                self.layouts,
+                (self.stamps, self.halves, not self.lists),
+                (moves, latest, gaps),
+                (ring, walk.write_sizes),
                 walk.array,
-                walk.user,
-                walk.write_sizes,
-                min(before + most, walk.lines),
+                until,
                 self.offsets,
                 rows,
                 moved,
                 events,
                 counts,
             )
-            walk.check(int(clock[memory.TROUBLE]))
-            done = int(clock[memory.LINE]) - before
+            if any(state[fetches.TWICE] for state in self.states[:2]):
+                raise walk.empty_interval()
             self._spool(moved, events, counts)
-            yield tuple(found[:done] for found in rows)
+            yield tuple(found[: until - start] for found in rows)
 
     def dram(self, stream: int) -> Iterator[NDArray[np.int64]]:
         """Blocks of rows of one stream at the DRAM, once all lines are walked."""
         if stream == OFMAP:
             bursts = self.spools[stream].bursts()
-        elif self.walk.prefetches is None:
+        elif not self.lists:
             bursts = self.spools[stream].bursts(self._set_words(stream))
         else:
-            bursts = self._prefetched(stream, self.walk.prefetches[stream])
+            bursts = self._prefetched(stream, self.lists[stream])
         return rows_of(bursts, self.width(stream))
 
     def width(self, stream: int) -> int:
         """Words in a row of a stream at the DRAM, once all lines are walked."""
-        if self.walk.prefetches is None or stream == OFMAP:
+        if not self.lists or stream == OFMAP:
             return self.spools[stream].width
-        return self.walk.prefetches[stream].words_per_cycle
+        return self.lists[stream].words_per_cycle
 
     def finish(self) -> None:
         """After the last line: what is left is fetched and written out."""
-        if self.walk.prefetches is None:
+        if not self.lists:
             for stream in (IFMAP, FILTER):
                 self._last_fetch(stream)
         ofmap, spool = self.states[OFMAP], self.spools[OFMAP]
         _, _, half_rows, row_words = self.walk.write_sizes
         spool.pad(row_words)
         left = int(ofmap[memory.CLOSED] + (ofmap[memory.OPEN] > 0) - ofmap[memory.DRAINED])
-        cycle = int(self.clock[memory.TOTAL])  # even if a drain is still going on (Q14)
+        cycle = int(self.clock[TOTAL])  # even if a drain is still going on (Q14)
         for start in range(0, left, half_rows):
             rows = min(half_rows, left - start)
             spool.send(Burst(cycle + start, rows, row_words, rows * row_words))
@@ -121,12 +144,12 @@ class Recorder:
         counts: NDArray[np.int64],
     ) -> None:
         """Keep the words of a block, and send those whose cycle is known."""
-        if self.walk.prefetches is None:
+        if not self.lists:
             for stream in (IFMAP, FILTER):
                 words, triggers = counts[stream]
                 spool = self.spools[stream]
                 spool.keep(moved[stream][:words])
-                fetched = memory.ACTIVE_SETS * self._set_words(stream)
+                fetched = self.halves[stream]
                 for first, cycles, _ in events[stream][:triggers].tolist():
                     spool.send(Burst(first, cycles, ceil_div(fetched, cycles), fetched))
         words, drains = counts[OFMAP]
@@ -146,16 +169,13 @@ class Recorder:
     def _last_fetch(self, stream: int) -> None:
         """CALC: what is in no full half goes in the last interval, or all of it before cycle 0."""
         state, spool = self.states[stream], self.spools[stream]
-        set_words = self._set_words(stream)
-        rest = int((state[memory.SETS] - state[memory.WINDOW]) * set_words + state[memory.IN_SET])
+        set_words, rest = self._set_words(stream), int(state[fetches.HELD])
         listed = ceil_div(rest, set_words) * set_words
-        if state[memory.REFILLS] == 0:
+        if state[fetches.REFILLS] == 0:
             cycles = ceil_div(listed, FIRST_FILL_WORDS_PER_CYCLE)
             spool.send(Burst(-cycles, cycles, FIRST_FILL_WORDS_PER_CYCLE, rest))
             return
-        first, last = int(state[memory.NEXT]), int(state[memory.FIRST])
-        if last < first:
-            self.walk.check(memory.EMPTY_INTERVAL)
+        first, last = int(state[NEXT]), int(state[fetches.LATEST])
         cycles = last - first + 1
         spool.send(Burst(first + 1, cycles, ceil_div(listed, cycles), rest))
 
@@ -178,7 +198,7 @@ class Recorder:
             head[:places],
             (blocks.blocks * blocks.depth, blocks.depth, blocks.lanes, blocks.size),
             (blocks.lane_is_word, blocks.diagonal),
-            self.walk.layouts[stream],
+            self.layouts[stream],
             self.offsets[stream],
         )
         lines = head.reshape(-1, width)
@@ -186,7 +206,7 @@ class Recorder:
         if over:
             lines[first - 1, over:] = NOTHING
         yield Burst(-first, first, width, first * width), lines[:first].ravel()
-        refills = int(self.states[stream][memory.EPOCH])
+        refills = self.refills[stream].moves
         if not refills:
             return
         following = first if over else first + 1
@@ -237,34 +257,27 @@ def list_head(head, shape, form, layout, offset):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def read_line(  # type: ignore[no-untyped-def]  # noqa: ANN201, PLR0917
-    state, buffer, layout, lanes, a, b, user, cycle, offset, row, moved, events, counts,  # noqa: ANN001
+    state, stamps, half, calc, layout, lanes, cycle, offset, row, moved, events, counts,  # noqa: ANN001
 ):  # fmt: skip
-    """Serve and write down one line of a read stream; returns how late it is, and what is wrong."""
-    stamp, set_words = buffer[0], buffer[4]
+    """Write down one line of a read stream; in CALC mode also what it misses."""
     lo, hi, p0, dp, q0, dq = lanes
     row[1:] = -1
-    trouble = memory.FINE
     for lane in range(lo, hi):
         address = address_of(layout, p0 + dp * lane, q0 + dq * lane)
         if address < 0:
             continue
         row[1 + lane] = address + offset
-        if user == memory.CALC and stamp[address] < state[memory.WINDOW]:
+        if calc and stamps[address] != state[fetches.REFILLS]:
+            stamps[address] = state[fetches.REFILLS]
+            state[fetches.HELD] += 1
             moved[counts[0]] = address + offset
             counts[0] += 1
-            refills, first = state[memory.REFILLS], state[memory.NEXT]
-            trouble = max(trouble, memory.miss_calc(state, stamp, address, set_words, cycle))
-            if state[memory.REFILLS] > refills:
-                if refills == 0:
-                    first = state[memory.START]
-                event = events[counts[1]]
-                event[0], event[1] = first + 1, state[memory.STOP] - first + 1
+            if state[fetches.HELD] == half:  # what is fetched now, the last refill has asked for
+                event, last = events[counts[1]], state[fetches.LATEST]
+                event[0], event[1] = state[NEXT] + 1, last - state[NEXT] + 1
                 counts[1] += 1
-    late = 1
-    if user != memory.CALC:
-        late, trouble = memory.ask(state, buffer, layout, lanes, a, b, user, cycle)
-    row[0] = cycle + late
-    return late, trouble
+                state[NEXT] = last + 1
+                fetches.refill(state, cycle)
 
 
 @njit(cache=True, nogil=True)
@@ -289,13 +302,21 @@ def write_line(state, ring, sizes, lanes, by, cycle, offset, row, moved, events,
 
 @njit(cache=True, nogil=True)
 def record(  # type: ignore[no-untyped-def]  # noqa: ANN201, PLR0917
-    clock, states, buffers, layouts, ring, array, user, write_sizes, until,  # noqa: ANN001
+    clock, states, layouts, calc, user, writes, array, until,  # noqa: ANN001
     offsets, rows, moved, events, counts,  # noqa: ANN001
 ):  # fmt: skip
-    """`memory.walk`, written down.
+    """Lines from the clock's on, until line `until`.
 
     Args:
-        clock, states, buffers, layouts, ring, array, user, write_sizes, until: of `memory.walk`.
+        clock: LINE, STALL, TOTAL.
+        states: of ifmap, filter and ofmap buffer.
+        layouts: of ifmap and filter; see `address_of`.
+        calc: stamps and words of half a buffer, for each; and whether this is CALC mode.
+        user: lines in which the windows move and how often, when the last refills ended, and the
+            cycles of one, for each; see `memory.walk`.
+        writes: the write buffer's ring and sizes.
+        array: dataflow, R, C, S_R, S_C, T, cycles of a fold, folds along the rows.
+        until: the line to stop before.
         offsets: added to the addresses of ifmap, filter and ofmap.
         rows: for each stream: cycle and addresses, line after line.
         moved: for each stream: words fetched (CALC) or written, in order.
@@ -304,38 +325,35 @@ def record(  # type: ignore[no-untyped-def]  # noqa: ANN201, PLR0917
         counts: for each stream: how many of `moved` and of `events`.
     """
     dataflow, R, C, S_R, S_C, T, fold_cycles, along_rows = array
+    (stamps, halves, is_calc), (moves, latest, gaps), (ring, write_sizes) = calc, user, writes
     filters = T if dataflow == IS else S_C
-    start = clock[memory.LINE]
-    at, stalled = start, clock[memory.STALL]
-    fold = at // fold_cycles
-    t = at - fold * fold_cycles
-    b = fold // along_rows
-    a = fold - b * along_rows
-    while at < until:
-        cycle, row = at + stalled, at - start
-        waited = 0
+    start = clock[LINE]
+    handled = np.zeros(2, np.int64)
+    for at in range(start, until):
+        cycle, row, waited = at + clock[STALL], at - start, 0
+        fold = at // fold_cycles
+        b = fold // along_rows
+        a, t = fold - b * along_rows, at - fold * fold_cycles
         for stream in (IFMAP, FILTER):
-            late, trouble = read_line(
-                states[stream], buffers[stream], layouts[stream],
-                line(dataflow, stream, t, a, b, R, C, S_R, S_C, T),
-                a, b, user, cycle, offsets[stream],
-                rows[stream][row], moved[stream], events[stream], counts[stream],
+            lanes = line(dataflow, stream, t, a, b, R, C, S_R, S_C, T)
+            read_line(
+                states[stream], stamps[stream], halves[stream], is_calc, layouts[stream], lanes,
+                cycle, offsets[stream], rows[stream][row], moved[stream], events[stream],
+                counts[stream],
             )  # fmt: skip
+            lines, often = moves[stream]
+            late = 1
+            if lines[handled[stream]] == at:
+                times = often[handled[stream]]
+                late = memory.lateness(latest[stream], times, gaps[stream], cycle, False)  # noqa: FBT003
+                handled[stream] += 1
+            rows[stream][row, 0] = cycle + late
             waited = max(waited, late - 1)
-            clock[memory.TROUBLE] = max(clock[memory.TROUBLE], trouble)
-        if clock[memory.TROUBLE] != memory.FINE:
-            return
         written = write_line(
             states[OFMAP], ring, write_sizes, line(dataflow, OFMAP, t, a, b, R, C, S_R, S_C, T),
             filters, cycle, offsets[OFMAP],
             rows[OFMAP][row], moved[OFMAP], events[OFMAP], counts[OFMAP],
         )  # fmt: skip
-        clock[memory.TOTAL] = written
-        stalled += max(waited, written - cycle)
-        at += 1
-        t += 1
-        if t == fold_cycles:
-            t, a = 0, a + 1
-            if a == along_rows:
-                a, b = 0, b + 1
-        clock[memory.LINE], clock[memory.STALL] = at, stalled
+        clock[TOTAL] = written
+        clock[STALL] += max(waited, written - cycle)
+    clock[LINE] = until

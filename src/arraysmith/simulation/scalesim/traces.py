@@ -20,9 +20,9 @@ from arraysmith import files
 from arraysmith.errors import InvalidWorkloadError, MissingExtraError
 from arraysmith.progress import silent
 from arraysmith.simulation.scalesim import closed_form
-from arraysmith.simulation.scalesim.model import Walk
 from arraysmith.simulation.scalesim.recording import Recorder
 from arraysmith.simulation.scalesim.transfers import Spool
+from arraysmith.simulation.scalesim.walk import Walk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +85,8 @@ def write_traces(
         MissingExtraError: Parquet is asked for and pyarrow is not installed.
         OutputError: the folder cannot be written.
     """
-    closed_form.simulate_layer(layer, accelerator)  # raises what SCALE-Sim cannot do
-    walk = Walk(layer, accelerator, bandwidths)
+    closed = closed_form.simulate_layer(layer, accelerator)  # raises what SCALE-Sim cannot do
+    walk = Walk(layer, accelerator, bandwidths, closed)
     sink: type[_Sink] = _ParquetSink if parquet else _CsvSink
     if parquet:
         _parquet()
