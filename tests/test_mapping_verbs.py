@@ -265,11 +265,11 @@ BAD = {
     ),
     "bandwidth": (
         ["map", *SMALL, "--bandwidth", "0"],
-        "a DRAM bandwidth of 0.0 bytes a cycle cannot be; give a positive number",
+        "a DRAM bandwidth of 0.0 bytes a cycle cannot be; give 0.01 to 1,000,000",
     ),
     "bandwidth-nan": (
         ["map", *SMALL, "--bandwidth", "nan"],
-        "a DRAM bandwidth of nan bytes a cycle cannot be; give a positive number",
+        "a DRAM bandwidth of nan bytes a cycle cannot be; give 0.01 to 1,000,000",
     ),
     "port": (
         ["map", *SMALL, "--ofmap-port", "0"],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         PhysicalNetworkMetrics,
     )
 
-THOUSANDS = StrMethodFormatter("{x:,g}")
+THOUSANDS = StrMethodFormatter("{x:,.10g}")
 MAX_NAME = 22
 MOST_NAMED = 14
 """Layers whose names stand in a roofline."""
@@ -163,7 +163,7 @@ def exploration(path: Path, found: PhysicalExplorationFacts) -> None:
     kinds = [
         "+".join(kinds) for kinds in dict.fromkeys(d.microarchitectures for d in found.visited)
     ]
-    with drawing(path, (8.5, 5.4)) as figure:
+    with drawing(path, (10, 5.4)) as figure:
         axes = figure.subplots()
         for colour, kind in zip(cycle(KIND_COLOURS.values()), kinds, strict=False):
             members = [each for each in found.visited if "+".join(each.microarchitectures) == kind]
@@ -189,7 +189,7 @@ def exploration(path: Path, found: PhysicalExplorationFacts) -> None:
         axes.set_xlabel("cycles")
         axes.set_ylabel(f"energy, low to high ({unit})")
         axes.set_title(f"{len(found.visited):,} visited of {found.designs:,} designs", fontsize=9)
-        axes.legend()
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.suptitle(plain(f"{_shortened(found.workload)}: best {best} ({MODEL})"))
 
 

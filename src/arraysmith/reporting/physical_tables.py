@@ -342,9 +342,10 @@ def nest_lines(found: LayerTimeline) -> tuple[str, ...]:
 
 def _index(loop: LoopFacts, found: LayerTimeline) -> str:
     letter = _LETTERS[loop.over]
-    if loop.in_block:
-        return f"{letter}_in_block"
-    blocked = any(each.in_block and each.over == loop.over for each in found.loops)
+    # Of a dimension's two loops the outer one runs over blocks.
+    blocked = not loop.in_block and any(
+        each.in_block and each.over == loop.over for each in found.loops
+    )
     return f"{letter}_block" if blocked else letter
 
 
