@@ -116,3 +116,52 @@ def test_a_hostile_name_stays_text(browser, tmp_path):
     assert page.locator("h1").text_content() == EVIL
     assert page.locator("section img").count() == 0
     page.close()
+
+
+def mapped_report(folder, name):
+    """A report of nothing but a mapping of two layers."""
+    layers = (
+        arraysmith.Conv2d(
+            name=name, ifmap_rows=30, ifmap_cols=30, filter_rows=3, filter_cols=3,
+            in_channels=8, out_channels=12,
+        ),
+        arraysmith.Gemm(name="fc", M=1, N=10, K=200),
+    )  # fmt: skip
+    accelerator = arraysmith.PhysicalAccelerator(
+        rows=4,
+        cols=4,
+        microarchitectures=(arraysmith.Microarchitecture.WS_DOUBLE_BUFFERED,),
+        ofmap_buffer_kib=1,
+    )
+    arraysmith.map_network(arraysmith.Workload(name=name, layers=layers), accelerator, folder)
+    return arraysmith.report(folder)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
+def test_the_physical_section_draws(browser, tmp_path, size):
+    """Breakdowns, lanes and roofline have their marks, nothing overflows; nests open by a click."""
+    page, trouble, requests = opened(browser, mapped_report(tmp_path, "net"), size)
+    assert trouble == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    figures = page.locator("#physical-1 .plotly-graph-div")
+    assert figures.count() == 2 + 2 + 1
+    for index in range(figures.count()):
+        assert figures.nth(index).locator(".bars path, .points path").count() > 0
+        assert "model: physical" in figures.nth(index).text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    nest = page.locator("#physical-1 pre").first
+    assert not nest.is_visible()
+    page.locator("summary").click()
+    assert nest.is_visible()
+    assert "array: " in nest.text_content()
+    page.close()
+
+
+def test_a_hostile_name_stays_text_in_nests(browser, tmp_path):
+    """In tables, nests, figures and pictures."""
+    page, trouble, _ = opened(browser, mapped_report(tmp_path, EVIL), SIZES[0])
+    assert trouble == []
+    assert page.title() == f"Arraysmith: {EVIL}"
+    assert page.locator("section h3").first.text_content() == EVIL
+    assert page.locator("section img").count() == 0
+    page.close()

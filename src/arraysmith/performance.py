@@ -234,3 +234,62 @@ class ExplorationFacts:
         """Something was explored, in some time."""
         if not (self.rows and self.cols and self.dataflows and self.seconds > 0):
             raise ValueError("an exploration of nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalDesignFacts:
+    """One array under the model `physical`, each layer under its best mapping by cycles."""
+
+    rows: int
+    cols: int
+    microarchitectures: tuple[str, ...]
+    pes: int
+    cycles_at_least: int
+    """The bound by whose order designs are visited."""
+    total_cycles: int
+    stall_cycles: int
+    utilization: float
+    """MACs over PE-cycles, a fraction."""
+    dram_bytes: int
+    energy_pj: tuple[float, float, float]
+    """Low, mid, high."""
+    area_mm2: tuple[float, float, float]
+
+    def __str__(self) -> str:
+        """Rows × columns and what may lie on it."""
+        return f"{self.rows}×{self.cols} {', '.join(self.microarchitectures)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalExplorationFacts:
+    """What a search through arrays under the model `physical` found."""
+
+    workload: str
+    technology: str
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    arrays: tuple[str, ...]
+    """What an array may be, as names joined by +."""
+    max_pes: int | None
+    ifmap_buffer_kib: int
+    filter_buffer_kib: int
+    ofmap_buffer_kib: int
+    dram_bytes_per_cycle: float
+    designs: int
+    """Of the space, that keep the limit on PEs."""
+    visited: tuple[PhysicalDesignFacts, ...]
+    """From few cycles to many; the bound of every other is above the first one's cycles."""
+    front: tuple[PhysicalDesignFacts, ...]
+    """Of the visited: cycles against energy, mid estimate."""
+    seconds: float
+    model: str = "physical"
+
+    def __post_init__(self) -> None:
+        """Something was visited."""
+        if not self.visited or self.designs < len(self.visited):
+            raise ValueError("an exploration of nothing")
+
+    @property
+    def best(self) -> PhysicalDesignFacts:
+        """Of fewest cycles, proven."""
+        return self.visited[0]

@@ -7,10 +7,8 @@ together. Words of ifmap and filter are operands, of the ofmap partial sums unle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from arraysmith.mapping import Mapping
+from arraysmith.mapping import Mapping  # noqa: TC001 (msgspec reads the types of the fields)
 
 MODEL = "physical"
 SETS = ("low", "mid", "high")
@@ -201,3 +199,145 @@ class MappedLayer:
     visited: int
     """Whose cycles were computed; all others were proven no better."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedNetwork:
+    """The best mappings of a network on one accelerator, and what they come to."""
+
+    objective: str
+    metrics: PhysicalNetworkMetrics
+    """Each layer under its best mapping; of a front, the one of fewest cycles."""
+    layers: tuple[MappedLayer, ...]
+
+    def __post_init__(self) -> None:
+        """One a layer."""
+        if len(self.layers) != len(self.metrics.layers):
+            raise ValueError(f"{len(self.layers)} mappings of {len(self.metrics.layers)} layers")
+
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """One a layer."""
+        return tuple(layer.best.mapping for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFacts:
+    """One loop of a nest; those of a single trip are none."""
+
+    over: str
+    """What a trip moves along: "group packs", "rows", "output channels"…"""
+    trips: int
+    tile: int
+    """Of it in one trip; the last may have less."""
+    whole: int
+    """Of it in all trips of the nest, which is what the layer has."""
+    in_block: bool = False
+    """Whether this is the innermost loop, over the tiles of a block."""
+    loads: tuple[str, ...] = ()
+    """Operands whose tile moves with this loop and with none inside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """One tile in time: it is computed, while the channel moves what is around it.
+
+    That is, it stores results of the last tile and loads what the next one needs.
+    """
+
+    array_cycles: int
+    transfer_cycles: int
+    stored_bytes: int
+    loaded_bytes: tuple[int, int, int]
+    """ifmap, filter, and partial sums that come back."""
+
+    @property
+    def cycles(self) -> int:
+        """Whichever takes longer."""
+        return max(self.array_cycles, self.transfer_cycles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTimeline:
+    """A mapping as a loop nest, and its first steps in time."""
+
+    layer: str
+    groups_at_once: int
+    loops: tuple[LoopFacts, ...]
+    """Outermost first."""
+    tile: str
+    resident_bytes: tuple[int, int, int]
+    """ifmap, filter and ofmap; the largest tile of each."""
+    stays: tuple[str, ...]
+    """Operands that are loaded once and stay for the whole layer."""
+    spills: bool
+    """Whether partial sums go to DRAM and come back."""
+    first_load_cycles: int
+    first_loaded_bytes: tuple[int, int, int]
+    steps: tuple[StepFacts, ...]
+    """The first ones."""
+    rest_steps: int
+    rest_cycles: int
+    """Of all other steps together."""
+    last_store_cycles: int
+
+    @property
+    def total_cycles(self) -> int:
+        """Of the layer."""
+        shown = sum(step.cycles for step in self.steps)
+        return self.first_load_cycles + shown + self.rest_cycles + self.last_store_cycles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalFacts:
+    """What a run records of one accelerator under the model `physical`."""
+
+    metrics: PhysicalNetworkMetrics
+    timelines: tuple[LayerTimeline, ...]
+    """One a layer."""
+
+    def __post_init__(self) -> None:
+        """One a layer."""
+        if len(self.timelines) != len(self.metrics.layers):
+            raise ValueError(f"{len(self.timelines)} nests of {len(self.metrics.layers)} layers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsCompared:
+    """One layer under SCALE-Sim and under the model `physical`, and what lies between.
+
+    The physical figures are those of its best mappings by cycles, on the serial and on the
+    pipelined array of the dataflow.
+    """
+
+    layer: str
+    scalesim_cycles: int
+    scalesim_stall_cycles: int
+    habits_cycles: int
+    """Added where folds of the whole layer take what they do: results leave the array too."""
+    tiles_cycles: int
+    """Added by cutting the layer into tiles that fit the buffers."""
+    serial: str
+    """The microarchitecture whose folds follow each other as SCALE-Sim's do."""
+    serial_cycles: int
+    serial_stall_cycles: int
+    """Waiting for the one DRAM channel."""
+    overlap_cycles: int
+    """Added, mostly below zero, where a fold begins while the last one ends."""
+    pipelined: str
+    pipelined_cycles: int
+    pipelined_stall_cycles: int
+    scalesim_ifmap_words: int | None
+    """From DRAM; where windows overlap, im2col's duplicates. None where not covered."""
+    ifmap_words: int
+    """From DRAM on the pipelined array; none is loaded twice for the windows of one tile."""
+
+    def __post_init__(self) -> None:
+        """The differences add up."""
+        folds = self.scalesim_cycles - self.scalesim_stall_cycles + self.habits_cycles
+        serial = folds + self.tiles_cycles
+        if serial + self.serial_stall_cycles != self.serial_cycles:
+            raise ValueError(f"{self.layer}: {serial} of {self.serial_cycles} cycles")
+        pipelined = serial + self.overlap_cycles + self.pipelined_stall_cycles
+        if pipelined != self.pipelined_cycles:
+            raise ValueError(f"{self.layer}: {pipelined} of {self.pipelined_cycles} cycles")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from arraysmith.errors import InputFileError
+from arraysmith.errors import ArraysmithError, InputFileError
 from arraysmith.files import json_bytes, locked, read_bytes, write_bytes
 from arraysmith.version import __version__
 
@@ -95,7 +95,7 @@ class RunFolder:
             return None
         try:
             return msgspec.convert(content[section], kind)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ArraysmithError) as error:
             raise InputFileError(
                 f"{self.metrics_path}: section {section!r} is damaged ({error}); "
                 "remove the file and run the verbs again"

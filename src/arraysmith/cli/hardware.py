@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +16,25 @@ from arraysmith.cli.options import (
     kind_option,
     model_argument,
     output_option,
+    quiet_option,
     topology_option,
+)
+from arraysmith.cli.physical_explore import explore_under_physical
+from arraysmith.cli.physical_options import (
+    PHYSICAL_OPTIONS,
+    check_together,
+    model_option,
+    physical_options,
 )
 from arraysmith.cli.terminal import command_line, say, show_json, show_table
 from arraysmith.reporting import tables
 
+if TYPE_CHECKING:
+    from arraysmith.workload import Workload
+
 
 @click.command()
+@model_option
 @model_argument
 @topology_option
 @kind_option
@@ -60,7 +73,10 @@ from arraysmith.reporting import tables
     help="Run folder to write into; by default MODEL's own, else runs/<topology>.",
 )
 @json_option
+@quiet_option
+@physical_options
 def explore(
+    time_model: str,
     model: Path | None,
     topology: Path | None,
     input_type: str,
@@ -76,15 +92,35 @@ def explore(
     output: Path | None,
     *,
     as_json: bool,
+    quiet: bool,
+    **physical: Any,  # noqa: ANN401 (the options of the model physical)
 ) -> None:
     """The best array height, width and dataflow for a network, proven.
 
     Every design of the grid is computed under SCALE-Sim's CALC mode. Ties go to fewer cycles, then
     fewer PEs, then fewer rows, then os, ws, is. Without --max-pes the largest array simply wins.
+    With --model physical each design's layers have their best mappings by cycles; designs are
+    visited in the order of a bound until none of the others can be better. The grid must be small.
 
     \b
-    Example: arraysmith explore runs/lenet5 --rows 1:64 --cols 1:64 --max-pes 256
+    Examples: arraysmith explore runs/lenet5 --rows 1:64 --cols 1:64 --max-pes 256
+              arraysmith explore --model physical -t layers.csv --rows 8:32:8 --cols 8:32:8
     """
+    check_together(time_model, {"physical": PHYSICAL_OPTIONS, "scalesim": ()})
+    if time_model == "physical":
+        if objective != "cycles":
+            raise click.UsageError(f"--objective {objective} belongs to --model scalesim")
+        workload = given_workload(model, topology, input_type, grouped=True)
+        kib = {"ifmap_kib": ifmap_kib, "filter_kib": filter_kib, "ofmap_kib": ofmap_kib}
+        explore_under_physical(
+            workload,
+            (rows_text, cols_text, max_pes),
+            output or run_folder_of(model) or _folder_for(workload),
+            physical | kib | {"bandwidth": bandwidth, "dataflow": dataflow},
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
     from arraysmith.flow import hardware
     from arraysmith.search.space import DesignSpace, Objective, parse_axis, parse_dataflows
 
@@ -99,8 +135,7 @@ def explore(
         hardware.DEFAULT_ACCELERATOR, None, None, (ifmap_kib, filter_kib, ofmap_kib), bandwidth
     )
     if output is None:
-        own = run_folder_of(model)
-        output = own or Path("runs") / (re.sub(r"\W+", "_", workload.name) or "exploration")
+        output = run_folder_of(model) or _folder_for(workload)
     facts = hardware.explore(
         workload,
         space,
@@ -132,6 +167,10 @@ def explore(
     show_table(tables.thinned(front, 20))
     say(tables.exploration_verdict(facts))
     say(f"All designs are in {output / hardware.DESIGNS_FILE}; figures and facts in {output}")
+
+
+def _folder_for(workload: Workload) -> Path:
+    return Path("runs") / (re.sub(r"\W+", "_", workload.name) or "exploration")
 
 
 @click.command()

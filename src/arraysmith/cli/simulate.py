@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,15 +18,33 @@ from arraysmith.cli.options import (
     quiet_option,
     topology_option,
 )
+from arraysmith.cli.physical import simulate_under_physical
+from arraysmith.cli.physical_options import (
+    DEFAULT_BANDWIDTH,
+    PHYSICAL_OPTIONS,
+    check_together,
+    model_option,
+    physical_options,
+)
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
+from arraysmith.errors import InvalidHardwareError, InvalidWorkloadError
 from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
     from arraysmith.performance import NetworkMetrics
+    from arraysmith.physical_performance import ModelsCompared
     from arraysmith.simulation.scalesim.quirks import Quirk
+    from arraysmith.workload import Workload
+
+_BELONGS = {
+    "scalesim": ("parent", "layout", "save_traces", "trace_format", "explain"),
+    "physical": (*PHYSICAL_OPTIONS, "mapping"),
+}
+"""Options that mean nothing to the other model."""
 
 
 @click.command()
+@model_option
 @model_argument
 @topology_option
 @kind_option
@@ -61,7 +79,19 @@ if TYPE_CHECKING:
 @click.option(
     "--trace-format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
 )
-@click.option("--explain", is_flag=True, help="Name SCALE-Sim's quirks beside what is right.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Name SCALE-Sim's quirks beside what is right, and set the model physical beside it.",
+)
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Mappings of the layers, as `map -o` writes them  [default: the best by cycles]",
+)
+@physical_options
 @click.option("--rows", type=int, default=None, help="Array height  [default: 16, or the config's]")
 @click.option("--cols", type=int, default=None, help="Array width  [default: 16, or the config's]")
 @click.option(
@@ -74,6 +104,7 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 def simulate(
+    time_model: str,
     model: Path | None,
     topology: Path | None,
     input_type: str,
@@ -94,17 +125,34 @@ def simulate(
     explain: bool,
     as_json: bool,
     quiet: bool,
+    **physical: Any,  # noqa: ANN401 (the options of the model physical)
 ) -> None:
     """Cycles, utilization and memory accesses of a network on an array.
 
     MODEL is a run folder, a quant_model.pth or an exported weight folder; or give a topology.
     Model of time: SCALE-Sim 3.0.0, CALC or USER mode, equal to the last digit. With -c and -p it
-    writes SCALE-Sim's own report files, byte for byte, into PATH/<run_name>/.
+    writes SCALE-Sim's own report files, byte for byte, into PATH/<run_name>/. With --model physical
+    it is the array itself with its memories, each layer under its best mapping or a given one; the
+    bandwidth is then in bytes a cycle, 16 unless given.
 
     \b
     Examples: arraysmith simulate runs/lenet5 --rows 8 --cols 8
               arraysmith simulate -c scale.cfg -t layers.csv -p results
+              arraysmith simulate --model physical -t layers.csv --mapping run/mappings.json
     """
+    check_together(time_model, _BELONGS)
+    if time_model == "physical":
+        sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
+        physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
+        simulate_under_physical(
+            given_workload(model, topology, input_type, grouped=True),
+            config,
+            output or run_folder_of(model),
+            physical,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
     from arraysmith.flow import hardware
     from arraysmith.formats.config import read_config
     from arraysmith.search.space import parse_dataflows
@@ -144,12 +192,15 @@ def simulate(
         )
         results = (result,)
     noted = [hardware.explain(workload, result, bandwidths, physical=explain) for result in results]
+    compared = _beside_physical(workload, results, bandwidth) if explain else []
     if as_json:
-        _print_json(results, noted if explain else [])
+        _print_json(results, noted if explain else [], compared)
         return
     _print_tables(results, like_scalesim=parent is not None)
     for found_quirks in noted:
         show_quirks(found_quirks, explain=explain)
+    for result, both in zip(results, compared, strict=False):
+        show_models(result, both)
     if written is not None:
         say(f"Written to {written}")
 
@@ -164,12 +215,40 @@ def show_quirks(found: list[Quirk], *, explain: bool) -> None:
         say(f"These are SCALE-Sim's figures, quirks {listed} included; --explain says more.")
 
 
-def _print_json(results: tuple[NetworkMetrics, ...], noted: list[list[Quirk]]) -> None:
+def show_models(found: NetworkMetrics, compared: tuple[ModelsCompared, ...]) -> None:
+    """SCALE-Sim's cycles beside the physical ones."""
+    from arraysmith.reporting import physical_tables
+
+    say(f"{found.workload} on {found.rows}×{found.cols} {found.dataflow.upper()}:")
+    show_table(physical_tables.models(compared))
+
+
+def _beside_physical(
+    workload: Workload, results: tuple[NetworkMetrics, ...], bandwidth: float | None
+) -> list[tuple[ModelsCompared, ...]]:
+    """SCALE-Sim has figures where no tile fits a buffer; the physical array has none there."""
+    from arraysmith.flow.models import compare_models
+
+    rate = DEFAULT_BANDWIDTH if bandwidth is None else bandwidth
+    try:
+        return [compare_models(workload, result, rate) for result in results]
+    except (InvalidHardwareError, InvalidWorkloadError) as error:
+        click.echo(f"Without the model physical: {error}", err=True)
+        return []
+
+
+def _print_json(
+    results: tuple[NetworkMetrics, ...],
+    noted: list[list[Quirk]],
+    compared: list[tuple[ModelsCompared, ...]],
+) -> None:
     from arraysmith.simulation.scalesim.columns import network_facts
 
     facts = [network_facts(result) for result in results]
     for fact, quirks in zip(facts, noted, strict=False):
         fact["quirks"] = quirks
+    for fact, both in zip(facts, compared, strict=False):
+        fact["physical"] = both
     show_json(facts)
 
 

@@ -12,7 +12,8 @@ from arraysmith.errors import InputFileError
 from arraysmith.files import write_text
 from arraysmith.flow.hardware import DESIGNS_FILE
 from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
-from arraysmith.performance import ExplorationFacts, NetworkMetrics
+from arraysmith.performance import ExplorationFacts, NetworkMetrics, PhysicalExplorationFacts
+from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
 from arraysmith.store import Provenance, RunFolder
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def report(output: Path) -> Path:
         schemes=run.facts("schemes", tuple[SchemeResult, ...]) or (),
         evaluation=run.facts("evaluation", Evaluation),
         simulation=run.facts("simulation", tuple[NetworkMetrics, ...]) or (),
+        physical=run.facts("physical", tuple[PhysicalFacts, ...]) or (),
+        mapping=run.facts("mapping", tuple[MappedNetwork, ...]) or (),
+        physical_exploration=run.facts("physical_exploration", PhysicalExplorationFacts),
         exploration=exploration,
         heat_maps=_heat_maps(run, exploration) if exploration else (),
         provenance=provenance,

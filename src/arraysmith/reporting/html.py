@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arraysmith.reporting import interactive, tables
+from arraysmith.reporting import interactive, physical_interactive, physical_tables, tables
+from arraysmith.reporting.physical_facts import array_of, longest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
-    from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.performance import ExplorationFacts, NetworkMetrics, PhysicalExplorationFacts
+    from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
     from arraysmith.reporting.heatmap import HeatMap
     from arraysmith.reporting.tables import Table
     from arraysmith.store import Provenance
 
 
+DESIGNS_SHOWN = 20
+LAYERS_IN_TIME = 3
+"""Whose first steps are drawn; every layer's loop nest is listed."""
 _UNUSED_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 
 
@@ -40,6 +45,10 @@ class RunFacts:
     schemes: tuple[SchemeResult, ...] = ()
     evaluation: Evaluation | None = None
     simulation: tuple[NetworkMetrics, ...] = ()
+    physical: tuple[PhysicalFacts, ...] = ()
+    mapping: tuple[MappedNetwork, ...] = ()
+    """The proofs of the mappings in `physical`, where they were searched."""
+    physical_exploration: PhysicalExplorationFacts | None = None
     exploration: ExplorationFacts | None = None
     heat_maps: tuple[HeatMap, ...] = ()
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
@@ -56,6 +65,14 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Lines of code under a heading."""
+
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A part of the report."""
 
@@ -63,7 +80,12 @@ class Section:
     title: str
     text: str = ""
     figures: Sequence[Markup] = ()
+    wide_figures: Sequence[Markup] = ()
+    """Each as wide as the page."""
     tables: Sequence[Table] = ()
+    listings: Sequence[Listing] = ()
+    listing_title: str = ""
+    """Of all of them; a click opens it."""
     image: str = ""
     """A data URI."""
     image_text: str = ""
@@ -82,7 +104,9 @@ def render(facts: RunFacts) -> str:
         *_training(facts),
         *_quantization(facts),
         *_simulation(facts),
+        *_physical(facts),
         *_exploration(facts),
+        *_physical_exploration(facts),
     ]
     return environment.get_template("report.html").render(
         title=_title(facts),
@@ -98,6 +122,10 @@ def _title(facts: RunFacts) -> str:
         return facts.exploration.workload
     if facts.simulation:
         return facts.simulation[0].workload
+    if facts.physical:
+        return facts.physical[0].metrics.workload
+    if facts.physical_exploration:
+        return facts.physical_exploration.workload
     return facts.quantization.network if facts.quantization else "run"
 
 
@@ -195,6 +223,65 @@ def _simulation(facts: RunFacts) -> list[Section]:
             tables=[
                 tables.simulated_networks(facts.simulation),
                 *(tables.simulated_layers(found) for found in facts.simulation),
+            ],
+        )
+    ]
+
+
+def _physical(facts: RunFacts) -> list[Section]:
+    """One section for each array."""
+    sections = []
+    for number, found in enumerate(facts.physical):
+        metrics = found.metrics
+        mapped = facts.mapping[number] if number < len(facts.mapping) else None
+        if mapped is not None and len(mapped.layers) != len(metrics.layers):
+            mapped = None  # of another run: it proves nothing here
+        sections.append(
+            Section(
+                anchor=f"physical-{number + 1}",
+                title=f"Physical: {array_of(metrics)}",
+                text="Model of time: physical, the array itself with its buffers and one DRAM "
+                "channel. Below: where cycles and energy go, the roofline, and the first steps of "
+                "the layers that take longest.",
+                figures=[_embed(physical_interactive.roofline(metrics))],
+                wide_figures=[
+                    *map(_embed, physical_interactive.breakdown(metrics)),
+                    *(
+                        _embed(physical_interactive.lanes(each))
+                        for each in longest(found, LAYERS_IN_TIME)
+                    ),
+                ],
+                tables=[
+                    physical_tables.networks([each.metrics for each in facts.physical]),
+                    physical_tables.layers(metrics, mapped),
+                    *(
+                        [physical_tables.front(mapped)]
+                        if mapped is not None and mapped.objective == "front"
+                        else []
+                    ),
+                ],
+                listing_title=f"Loop nests of all {len(metrics.layers):,} layers (model: physical)",
+                listings=[
+                    Listing(title=each.layer, lines=physical_tables.nest_lines(each))
+                    for each in found.timelines
+                ],
+            )
+        )
+    return sections
+
+
+def _physical_exploration(facts: RunFacts) -> list[Section]:
+    found = facts.physical_exploration
+    if found is None:
+        return []
+    return [
+        Section(
+            anchor="physical-exploration",
+            title="The best array, physical",
+            text=physical_tables.designs_verdict(found),
+            tables=[
+                physical_tables.designs(found, DESIGNS_SHOWN),
+                physical_tables.designs_front(found),
             ],
         )
     ]

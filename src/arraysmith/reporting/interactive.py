@@ -25,7 +25,7 @@ def training_curves(history: TrainingHistory) -> list[go.Figure]:
     """Loss and accuracy over the epochs."""
     figures = []
     for kind, scale, unit in (("loss", 1, "cross-entropy"), ("accuracy", 100, "accuracy (%)")):
-        figure = _figure(f"Training: {kind}", "epoch", unit)
+        figure = blank_figure(f"Training: {kind}", "epoch", unit)
         for colour, part in zip(COLOURS, ("train", "val"), strict=False):
             values = [scale * getattr(epoch, f"{part}_{kind}") for epoch in history.epochs]
             numbers = [epoch.number for epoch in history.epochs]
@@ -39,9 +39,11 @@ def training_curves(history: TrainingHistory) -> list[go.Figure]:
 
 def quantization_error(facts: Quantization) -> go.Figure:
     """SQNR of every layer's output."""
-    figure = _figure("Quantization error: SQNR of each layer's output", "", "dB (higher is better)")
+    figure = blank_figure(
+        "Quantization error: SQNR of each layer's output", "", "dB (higher is better)"
+    )
     figure.add_bar(
-        x=[_plain(layer.name) for layer in facts.layers],
+        x=[plain(layer.name) for layer in facts.layers],
         y=[layer.sqnr_db for layer in facts.layers],
         text=[
             "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}" for layer in facts.layers
@@ -68,10 +70,10 @@ def simulation(results: Sequence[NetworkMetrics]) -> list[go.Figure]:
     )
     figures = []
     for title, unit, value in panels:
-        figure = _figure(title, "", unit, model=results[0].model)
+        figure = blank_figure(title, "", unit, model=results[0].model)
         for number, found in enumerate(results):
             figure.add_bar(
-                x=[_plain(layer.name) for layer in found.layers],
+                x=[plain(layer.name) for layer in found.layers],
                 y=[value(layer) for layer in found.layers],
                 name=f"{found.rows}×{found.cols} {found.dataflow.upper()}",
                 marker_color=COLOURS[number % len(COLOURS)],
@@ -89,7 +91,7 @@ def heat_maps(facts: ExplorationFacts, maps: Sequence[HeatMap]) -> list[go.Figur
     figures = []
     for found, values in zip(maps, logs, strict=True):
         title = f"{found.dataflow.upper()}: total cycles"
-        figure = _figure(title, "columns", "rows", model=facts.model)
+        figure = blank_figure(title, "columns", "rows", model=facts.model)
         figure.add_heatmap(
             x=found.cols.tolist(),
             y=found.rows.tolist(),
@@ -126,7 +128,7 @@ def heat_maps(facts: ExplorationFacts, maps: Sequence[HeatMap]) -> list[go.Figur
 
 def pareto_front(facts: ExplorationFacts) -> go.Figure:
     """Cycles against PEs: every array that no other beats in both."""
-    figure = _figure("Pareto front", "PEs", "total cycles", model=facts.model)
+    figure = blank_figure("Pareto front", "PEs", "total cycles", model=facts.model)
     front = facts.front
     figure.add_scatter(
         x=[design.pes for design in front],
@@ -154,10 +156,11 @@ def pareto_front(facts: ExplorationFacts) -> go.Figure:
     return figure
 
 
-def _figure(title: str, x: str, y: str, *, model: str = "") -> go.Figure:
+def blank_figure(title: str, x: str, y: str, *, model: str = "") -> go.Figure:
+    """A figure with titles and nothing in it; the model of time is named where there is one."""
     figure = go.Figure()
     if model:
-        title += f"<br><sup>model: {_plain(model)}</sup>"
+        title += f"<br><sup>model: {plain(model)}</sup>"
     figure.update_layout(
         title={"text": title, "font": {"size": 15}},
         xaxis_title=x,
@@ -176,5 +179,6 @@ def _cells(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[li
     return [[None if np.isnan(cell) else float(cell) for cell in row] for row in values]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that plotly shows as it is."""
     return html.escape(text)

@@ -109,14 +109,14 @@ def simulation(path: Path, results: Sequence[NetworkMetrics]) -> None:
                     [value(layer) for layer in found.layers],
                     width,
                     color=colour,
-                    label=_plain(f"{found.rows}×{found.cols} {found.dataflow.upper()}"),
+                    label=plain(f"{found.rows}×{found.cols} {found.dataflow.upper()}"),
                 )
             axes.set_title(title)
             step = max(1, len(layers) // 12)
-            axes.set_xticks(position[::step], [_plain(name) for name in layers[::step]])
+            axes.set_xticks(position[::step], [plain(name) for name in layers[::step]])
             axes.tick_params(axis="x", rotation=30 if len(layers) > 6 else 0)
         grid[0].legend(title=results[0].model)
-        figure.suptitle(_plain(f"{results[0].workload}: {results[0].model}"))
+        figure.suptitle(plain(f"{results[0].workload}: {results[0].model}"))
 
 
 def exploration(path: Path, facts: ExplorationFacts, maps: Sequence[HeatMap]) -> None:
@@ -145,7 +145,7 @@ def exploration(path: Path, facts: ExplorationFacts, maps: Sequence[HeatMap]) ->
         figure.colorbar(mesh, ax=grid, label="total cycles")
         _front(last, facts)
         figure.suptitle(
-            _plain(
+            plain(
                 f"{facts.workload}: best {facts.best}, {facts.best.total_cycles:,} cycles "
                 f"({facts.model})"
             )
@@ -187,7 +187,7 @@ def _front(axes: Axes, facts: ExplorationFacts) -> None:
     axes.set_title("Pareto front")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib draws as it is: `$` would start a formula."""
     return text.replace("$", r"\$")
 

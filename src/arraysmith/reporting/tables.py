@@ -63,7 +63,7 @@ def accuracy(evaluation: Evaluation) -> Table:
         )
     return Table(
         title=f"Accuracy on {found.images:,} test images",
-        columns=_columns("network:", "correct", "accuracy", "difference"),
+        columns=columns("network:", "correct", "accuracy", "difference"),
         rows=(
             Row(("float32", f"{found.float_correct:,}", percent(found.float_accuracy), "")),
             Row(
@@ -109,7 +109,7 @@ def quantized_layers(facts: Quantization) -> Table:
         )
     return Table(
         title=f"Int8 network, layer by layer ({facts.calibration_images:,} calibration images)",
-        columns=_columns(
+        columns=columns(
             "layer:",
             "up to:?",
             "range of its output?",
@@ -148,7 +148,7 @@ def schemes(results: Sequence[SchemeResult]) -> Table:
     images = f"{results[0].training.images:,}" if results else "0"
     return Table(
         title="Quantization schemes",
-        columns=_columns(
+        columns=columns(
             "scheme:",
             "training agreement",
             "changed",
@@ -169,7 +169,7 @@ def simulated_networks(results: Sequence[NetworkMetrics]) -> Table:
     """Totals of a workload on several accelerators."""
     return Table(
         title=f"{_name(results)} on the array, totals (model: {_model(results)})",
-        columns=_columns(
+        columns=columns(
             "array:",
             "total cycles",
             "overall util.",
@@ -190,7 +190,7 @@ def simulated_networks(results: Sequence[NetworkMetrics]) -> Table:
                     percent(found.compute_utilization),
                     f"{found.sram_words:,}",
                     f"{found.sram_words / found.total_cycles:.2f}",
-                    _integer(found.dram_words),
+                    integer(found.dram_words),
                     _asked(found.peak_dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
@@ -205,7 +205,7 @@ def simulated_layers(found: NetworkMetrics) -> Table:
     return Table(
         title=f"{found.workload} on {found.rows}×{found.cols} {found.dataflow.upper()}, "
         f"layer by layer (model: {found.model})",
-        columns=_columns(
+        columns=columns(
             "layer:",
             "S_R×S_C×T?",
             "folds?",
@@ -232,7 +232,7 @@ def simulated_layers(found: NetworkMetrics) -> Table:
                     percent(layer.compute_utilization),
                     f"{layer.ifmap.sram_words:,} / {layer.filter.sram_words:,}",
                     f"{layer.ofmap.sram_words:,}",
-                    " / ".join(_integer(stream.dram_words) for stream in layer.streams),
+                    " / ".join(integer(stream.dram_words) for stream in layer.streams),
                     _asked(layer.dram_words_per_cycle, found.dram_words_per_cycle),
                 )
             )
@@ -246,7 +246,7 @@ def quirks(found: Sequence[Quirk]) -> Table:
     """SCALE-Sim's figures beside the physical ones."""
     return Table(
         title="SCALE-Sim's quirks in these figures",
-        columns=_columns("layer:", "quirk:", "figure:", "SCALE-Sim", "physical", "why:"),
+        columns=columns("layer:", "quirk:", "figure:", "SCALE-Sim", "physical", "why:"),
         rows=tuple(
             Row(
                 (
@@ -282,11 +282,11 @@ def designs(
         ]
         if memory:
             asked = _asked(design.peak_dram_words_per_cycle, facts.dram_words_per_cycle)
-            cells += [_integer(design.dram_words), asked]
+            cells += [integer(design.dram_words), asked]
         rows.append(Row(tuple(cells)))
     above = any(design.utilization > 1 for design in found)
     note = "Above 100 %: SCALE-Sim leaves one cycle of each layer out (Q2)." if above else ""
-    return Table(title=title, columns=_columns(*names), rows=tuple(rows), note=note)
+    return Table(title=title, columns=columns(*names), rows=tuple(rows), note=note)
 
 
 def thinned(table: Table, most: int) -> Table:
@@ -322,7 +322,7 @@ def results(
     )
     return Table(
         title="Results",
-        columns=_columns("what:", "value:"),
+        columns=columns("what:", "value:"),
         rows=tuple(Row(row) for row in rows),
     )
 
@@ -340,7 +340,7 @@ def exploration_verdict(facts: ExplorationFacts) -> str:
     )
 
 
-def _columns(*names: str) -> tuple[Column, ...]:
+def columns(*names: str) -> tuple[Column, ...]:
     """Columns of numbers; a name that ends in `:` is a column of text, in `?` an optional one."""
     return tuple(
         Column(
@@ -350,7 +350,8 @@ def _columns(*names: str) -> tuple[Column, ...]:
     )
 
 
-def _integer(value: int | None) -> str:
+def integer(value: int | None) -> str:
+    """A count, or what stands for one that is not covered."""
     return NOT_COVERED if value is None else f"{value:,}"
 
 
