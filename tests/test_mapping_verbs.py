@@ -188,6 +188,46 @@ def test_a_run_folder_has_everything(command, tmp_path, workload):
         assert int(row["dram_bytes"]) == layer.dram_bytes
 
 
+def test_files_of_more_arrays_do_not_stay(command, tmp_path):
+    """A run on two arrays has files of each; a later one on one array leaves none of them."""
+    both = ("--microarchitecture", "os-bus,ws-serial")
+    assert command("map", *SMALL, *both, "-o", "run").returncode == 0
+    second = {f"figs/physical_{name}_2.png" for name in ("breakdown", "roofline", "mapping")}
+    assert files(tmp_path / "run") == WRITTEN | second | {"mappings_2.json"}
+    assert command("map", *SMALL, "-o", "run").returncode == 0
+    assert files(tmp_path / "run") == WRITTEN
+
+
+def test_a_narrow_terminal_leaves_columns_out_by_name(tmp_path):
+    """Columns that are not essential give way before any cell is cut."""
+    import pty
+
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arraysmith", "map", *SMALL],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "dumb"},
+        stdout=slave,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(slave)
+    text = b""
+    while True:
+        try:
+            more = os.read(master, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+        text += more
+    os.close(master)
+    assert process.wait(60) == 0
+    shown = text.decode()
+    assert "(left out in a terminal of 80 columns: mapping, = compute + fill/drain" in shown
+    assert "energy low–mid–high" in shown
+    assert "…" not in shown
+
+
 def test_given_mappings_give_the_figures_of_map(command):
     """`simulate --mapping` of what map wrote is what map said."""
     joined = "os-overlapped+ws-double-buffered"

@@ -42,6 +42,9 @@ _EXTRAS = {
     "pyarrow": "parquet",
 }
 
+MAX_WIDTH = 10_000
+"""Of a table, in characters."""
+
 
 def command_line() -> str:
     """The command as it was typed, for the record."""
@@ -95,7 +98,9 @@ def show_table(facts: TableFacts) -> None:
     unicode = console.encoding.startswith("utf")
     table = _drawn(facts, range(len(facts.columns)), unicode=unicode)
     left_out: list[str] = []
-    if console.measure(table).maximum > console.width:
+    # A measure is never above its own limit, so it gets another one than the terminal's.
+    unlimited = console.options.update(max_width=MAX_WIDTH)
+    if console.measure(table, options=unlimited).maximum > console.width:
         kept = [i for i, column in enumerate(facts.columns) if not column.optional]
         left_out = [column.name for column in facts.columns if column.optional]
         table = _drawn(facts, kept, unicode=unicode)

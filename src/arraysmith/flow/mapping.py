@@ -230,9 +230,20 @@ def _write(
         physical_png.roofline(run.figure(f"physical_roofline{suffix}"), found.metrics)
         physical_png.mapping(run.figure(f"physical_mapping{suffix}"), found)
     write_text(run.path / FIGURES_FILE, physical_csv([each.metrics for each in facts]))
+    _remove_files_from(run, len(facts))
     if mapped:
         run.record("mapping", mapped, command)
     run.record("physical", facts, command, outdated=() if mapped else ("mapping",))
+
+
+def _remove_files_from(run: RunFolder, number: int) -> None:
+    """Remove what earlier runs on more arrays left: nothing recorded belongs to it."""
+    path = run.path / MAPPINGS_FILE
+    while (old := path.with_stem(f"{path.stem}_{number + 1}")).exists():
+        old.unlink()
+        for figure in ("breakdown", "roofline", "mapping"):
+            run.figure(f"physical_{figure}_{number + 1}").unlink(missing_ok=True)
+        number += 1
 
 
 def _row(result: PhysicalNetworkMetrics, layer: PhysicalLayerMetrics) -> dict[str, Any]:

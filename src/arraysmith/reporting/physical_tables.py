@@ -117,10 +117,10 @@ def networks(results: Sequence[PhysicalNetworkMetrics]) -> Table:
             "DRAM bytes/cycle?",
             "cycles",
             "stalls?",
-            "utilization",
+            "utilization?",
             "DRAM bytes",
             "energy low–mid–high",
-            "area mm² low–mid–high",
+            "area mm² low–mid–high?",
         ),
         rows=tuple(
             Row(
@@ -221,7 +221,7 @@ def _designs(title: str, found: Sequence[PhysicalDesignFacts]) -> Table:
             "cycles",
             "at least?",
             "stalls?",
-            "utilization",
+            "utilization?",
             "DRAM bytes",
             "energy low–mid–high",
             "area mm² low–mid–high?",
