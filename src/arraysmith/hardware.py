@@ -160,10 +160,10 @@ class PhysicalAccelerator:
                 f"an array of {self.rows}×{self.cols} PEs: a side has at most {MAX_SIDE:,}"
             )
         low, high = DRAM_BYTES_PER_CYCLE
-        if not low <= self.dram_bytes_per_cycle <= high:
+        bandwidth: object = self.dram_bytes_per_cycle
+        if not isinstance(bandwidth, int | float | Fraction) or not low <= bandwidth <= high:
             raise InvalidHardwareError(
-                f"a DRAM bandwidth of {self.dram_bytes_per_cycle} bytes a cycle cannot be; "
-                f"give {low} to {high:,}"
+                f"a DRAM bandwidth of {bandwidth} bytes a cycle cannot be; give {low} to {high:,}"
             )
 
     @property

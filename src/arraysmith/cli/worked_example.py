@@ -8,7 +8,7 @@ import click
 
 from arraysmith.cli.options import data_option, json_option, output_option, quiet_option
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
-from arraysmith.reporting import tables
+from arraysmith.reporting import physical_tables, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,7 @@ def demo(output: Path, data: Path | None, *, train: bool, as_json: bool, quiet: 
             found.exploration,
         )
     )
+    show_table(physical_tables.networks([each.metrics for each in found.mapped]))
     show_table(tables.results(found.evaluation, found.quantization, found.exploration))
     say(f"{found.exported.files} files for hardware in {found.exported.folder}")
     say(f"Report: {found.report_path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.flow import hardware, learning, quantization
 from arraysmith.flow.report import report
-from arraysmith.hardware import Dataflow
+from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.progress import silent
 from arraysmith.search.space import DesignSpace
 from arraysmith.store import RunFolder
@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from arraysmith.flow.quantization import Exported
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult
     from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.physical_performance import MappedNetwork
     from arraysmith.progress import Progress
 
 SIZES = tuple(range(1, 65))
 MAX_PES = 256
+PIPELINED = (
+    Microarchitecture.OS_OVERLAPPED,
+    Microarchitecture.WS_DOUBLE_BUFFERED,
+    Microarchitecture.IS_DOUBLE_BUFFERED,
+)
+"""The square arrays again, as one would build them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +39,8 @@ class Demo:
     schemes: tuple[SchemeResult, ...]
     evaluation: Evaluation
     simulation: tuple[NetworkMetrics, ...]
+    mapped: tuple[MappedNetwork, ...]
+    """The square arrays under the model `physical`, every layer under its best mapping."""
     exploration: ExplorationFacts
     exported: Exported
     report_path: Path
@@ -45,7 +54,7 @@ def demo(
     command: str = "arraysmith.demo()",
     progress: Progress = silent,
 ) -> Demo:
-    """Fetch MNIST, quantize, evaluate, export, simulate, explore and report into `output`.
+    """Fetch MNIST, quantize, evaluate, export, simulate, explore, map and report into `output`.
 
     Args:
         output: the run folder.
@@ -54,6 +63,9 @@ def demo(
         command: what to record as the origin.
         progress: shows the longer steps.
     """
+    # Compiled code, and the library that compiles it, only where it is needed.
+    from arraysmith.flow.mapping import map_arrays
+
     learning.fetch_mnist(data, progress=progress)
     if train:
         learning.train(output, data=data, command=command, progress=progress)
@@ -72,11 +84,27 @@ def demo(
     )
     chosen = replace(square[0], rows=best.rows, cols=best.cols, dataflow=Dataflow(best.dataflow))
     simulated = hardware.simulate(workload, (*square, chosen), output, command=command)
+    mapped = map_arrays(
+        workload,
+        tuple(
+            PhysicalAccelerator(
+                rows=square[0].rows,
+                cols=square[0].cols,
+                microarchitectures=(each,),
+                filter_buffer_kib=square[0].filter_buffer_kib,
+            )
+            for each in PIPELINED
+        ),
+        output,
+        progress=progress,
+        command=command,
+    )
     return Demo(
         quantization=quantized,
         schemes=schemes,
         evaluation=evaluated,
         simulation=simulated,
+        mapped=mapped,
         exploration=explored,
         exported=exported,
         report_path=report(output),

@@ -130,7 +130,10 @@ def map_workload(
     Raises:
         InvalidHardwareError, InvalidWorkloadError: see `best_mapping`.
     """
-    shapes = {replace(layer, name=""): layer for layer in workload.layers}
+    shapes: dict[Layer, Layer] = {}
+    for layer in workload.layers:
+        if shapes.setdefault(replace(layer, name=""), layer) is layer:
+            check_smallest_tiles(layer, accelerator)
     with ThreadPoolExecutor(os.cpu_count()) as threads, progress("mapping", len(shapes)) as advance:
         pending = {
             shape: threads.submit(best_mapping, layer, accelerator, costs, goal)
