@@ -149,7 +149,8 @@ def search(  # noqa: PLR0917
     mapping = np.zeros(8, np.int64)
     mapping[MICRO] = micro
     lay_dimension(nest, layer, GROUPS, groups_at_once(layer, array, micro))
-    lay_dimension(nest, layer, IMAGES, 1)
+    for dim in (IMAGES, ROWS, COLS):
+        lay_dimension(nest, layer, dim, 1)
     for i in range(len(ins) - 1, -1, -1):
         mapping[TILE_IN] = ins[i]
         lay_dimension(nest, layer, IN, ins[i])
