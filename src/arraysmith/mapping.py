@@ -71,7 +71,8 @@ class Mapping:
             raise InvalidMappingError(
                 f"loop order is {self.order!r}; give one of {', '.join(ORDERS)}"
             )
-        if self.tiles_per_block < 1:
+        tiles: object = self.tiles_per_block  # checked, not trusted: it may come from a file
+        if not isinstance(tiles, int) or tiles < 1:
             raise InvalidMappingError(
                 f"tiles_per_block is {self.tiles_per_block!r}, needs a whole number of at least 1"
             )

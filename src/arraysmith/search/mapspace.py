@@ -68,37 +68,17 @@ def tile_sizes(whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:
 
     For every number of tiles the smallest size; and each that has fewer folds than all smaller.
     """
-    smallest = sorted({ceil_div(whole, ceil_div(whole, size)) for size in _one_each(whole)})
-    if lanes is None:
-        return np.array(smallest, dtype=np.int64)
-    found = set(smallest)
-    for index, size in enumerate(smallest):
-        above = smallest[index + 1] if index + 1 < len(smallest) else whole + 1
-        fewest = _folds(whole, size, words, lanes)
-        for each in range(size + 1, above):
-            folds = _folds(whole, each, words, lanes)
-            if folds < fewest:
-                found.add(each)
-                fewest = folds
-    return np.array(sorted(found), dtype=np.int64)
-
-
-def _one_each(whole: int) -> list[int]:
-    """A size for each number of tiles there can be."""
-    sizes, size = [], 1
-    while size <= whole:
-        sizes.append(size)
-        tiles = ceil_div(whole, size)
-        if tiles == 1:
-            break
-        size = ceil_div(whole, tiles - 1)
-    return sizes
-
-
-def _folds(whole: int, size: int, words: int, lanes: int) -> int:
-    tiles = ceil_div(whole, size)
-    last = whole - (tiles - 1) * size
-    return (tiles - 1) * ceil_div(size * words, lanes) + ceil_div(last * words, lanes)
+    sizes = np.arange(1, whole + 1)
+    tiles = -(-whole // sizes)
+    last = whole - (tiles - 1) * sizes
+    width = lanes or whole * words
+    folds = (tiles - 1) * -(-sizes * words // width) + -(-last * words // width)
+    begins = np.flatnonzero(np.diff(tiles, prepend=0))
+    kept = []
+    for begin, end in zip(begins, [*begins[1:], whole], strict=True):
+        fewest = np.minimum.accumulate(folds[begin:end])
+        kept.append(sizes[begin:end][np.diff(fewest, prepend=fewest[0] + 1) < 0])
+    return np.concatenate(kept).astype(np.int64)
 
 
 def _size(sizes: tuple[NDArray[np.int64], ...], whole: tuple[int, ...]) -> int:

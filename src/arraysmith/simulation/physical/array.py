@@ -6,6 +6,8 @@ The functions are compiled; they take and give integers. A microarchitecture is 
 
 from __future__ import annotations
 
+import math
+
 from arraysmith.compiling import compiled
 from arraysmith.hardware import Microarchitecture
 
@@ -13,10 +15,21 @@ _OS_BUS, _OS_SHIFT, _OS_OVERLAPPED, _WS_SERIAL, _WS_DOUBLE, _IS_SERIAL, _IS_DOUB
 MICROARCHITECTURES = tuple(Microarchitecture)
 
 
+EXACT = 2**53
+"""Below it a quotient of integers, rounded to a float, stays on its side of every whole number;
+and dividing floats takes half the time of dividing integers."""
+
+
 @compiled
 def ceil_div(dividend: int, divisor: int) -> int:
-    """Rounded up."""
-    return (dividend + divisor - 1) // divisor
+    """Rounded up; for a dividend of 0 to `EXACT`."""
+    return math.ceil(dividend / divisor)
+
+
+@compiled
+def floor_div(dividend: int, divisor: int) -> int:
+    """Rounded down; for a dividend of 0 to `EXACT`."""
+    return int(dividend / divisor)
 
 
 @compiled

@@ -146,26 +146,36 @@ def lay_tile(
     nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], mapping: NDArray[np.int64]
 ) -> None:
     """Fill what depends on the tile alone: counts, sizes, and what each operand spans of it."""
-    nest.micro[0], nest.differing[0] = mapping[MICRO], 0
+    lay_dimension(nest, layer, GROUPS, groups_at_once(layer, array, mapping[MICRO]))
+    lay_dimension(nest, layer, IMAGES, 1)
+    for dim in range(ROWS, IN + 1):
+        lay_dimension(nest, layer, dim, mapping[TILE_ROWS + dim - ROWS])
+    lay_steps(nest, mapping[MICRO])
+
+
+@compiled
+def lay_dimension(nest: Nest, layer: NDArray[np.int64], dim: int, tile: int) -> None:
+    """Fill what depends on the tile's size in one dimension."""
+    count = ceil_div(layer[dim], tile)
+    last = layer[dim] - (count - 1) * tile
+    nest.count[dim], nest.full[dim], nest.last[dim] = count, tile, last
+    for operand in range(3):
+        indexed = _INDEXES[operand, dim]
+        nest.tile_span[operand, dim, 0] = tile if indexed else 1
+        nest.tile_span[operand, dim, 1] = last if indexed else 1
+    if dim in (ROWS, COLS):
+        filter_size, stride = layer[FILTER_ROWS + dim - ROWS], layer[STRIDE]
+        nest.tile_span[IFMAP, dim, 0] = input_span(tile, filter_size, stride)
+        nest.tile_span[IFMAP, dim, 1] = input_span(last, filter_size, stride)
+        nest.tile_span[FILTER, dim, 0] = nest.tile_span[FILTER, dim, 1] = filter_size
+
+
+@compiled
+def lay_steps(nest: Nest, micro: int) -> None:
+    """Begin the table of a tile's steps; all its dimensions are laid."""
+    nest.micro[0], nest.differing[0] = micro, 0
     for kind in range(32):
         nest.array_cycles[kind] = 0
-    for dim in range(6):
-        tile = mapping[TILE_ROWS + dim - ROWS] if dim >= ROWS else 1
-        if dim == GROUPS:
-            tile = groups_at_once(layer, array, mapping[MICRO])
-        count = ceil_div(layer[dim], tile)
-        last = layer[dim] - (count - 1) * tile
-        nest.count[dim], nest.full[dim], nest.last[dim] = count, tile, last
-        for operand in range(3):
-            indexed = _INDEXES[operand, dim]
-            nest.tile_span[operand, dim, 0] = tile if indexed else 1
-            nest.tile_span[operand, dim, 1] = last if indexed else 1
-    for dim in (ROWS, COLS):
-        filter_size, stride = layer[FILTER_ROWS + dim - ROWS], layer[STRIDE]
-        for edge in range(2):
-            pixels = nest.tile_span[OFMAP, dim, edge]
-            nest.tile_span[IFMAP, dim, edge] = input_span(pixels, filter_size, stride)
-            nest.tile_span[FILTER, dim, edge] = filter_size
     for bit, dim in enumerate(BORDERS):
         if nest.full[dim] != nest.last[dim]:
             nest.differing[0] |= 1 << bit

@@ -8,13 +8,12 @@ only the ones are looked at in which the channel may take longer than the array.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from arraysmith.compiling import compiled
-from arraysmith.simulation.physical.array import ceil_div
+from arraysmith.simulation.physical.array import EXACT, ceil_div
 from arraysmith.simulation.physical.nest import (
     BORDERS,
     COLS,
@@ -74,17 +73,13 @@ KINDS = np.dtype(
 )
 
 
-_EXACT = 2**53
-"""Below it a quotient, rounded to a float, stays on its side of every whole number."""
-
-
 @compiled
 def transfer_cycles(array: NDArray[np.int64], moved: int) -> int:
     """Cycles the DRAM channel takes for so many bytes."""
     dividend = moved * array[RATE_CYCLES]
-    if dividend < _EXACT:
-        return math.ceil(dividend / array[RATE])
-    return ceil_div(dividend, array[RATE])
+    if dividend < EXACT:
+        return ceil_div(dividend, array[RATE])
+    return (dividend + array[RATE] - 1) // array[RATE]
 
 
 @compiled
