@@ -141,6 +141,8 @@ def test_json_says_it_all(command, workload):
         assert energies == sorted(energies, reverse=True)
         parts = sum(part["mid"] for part in shown["energy_parts"].values())
         assert parts == pytest.approx(shown["energy_pj"]["mid"])
+        edp = shown["energy_pj"]["high"] * shown["total_cycles"]
+        assert shown["edp_pj_cycles"]["high"] == pytest.approx(edp)
 
 
 def test_the_front_is_a_table(command):
