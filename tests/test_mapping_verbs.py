@@ -141,6 +141,8 @@ def test_json_says_it_all(command, workload):
         assert energies == sorted(energies, reverse=True)
         parts = sum(part["mid"] for part in shown["energy_parts"].values())
         assert parts == pytest.approx(shown["energy_pj"]["mid"])
+        edp = shown["energy_pj"]["high"] * shown["total_cycles"]
+        assert shown["edp_pj_cycles"]["high"] == pytest.approx(edp)
 
 
 def test_the_front_is_a_table(command):
@@ -500,6 +502,28 @@ def test_the_verb_ends_with_one_line_on_control_c(tmp_path):
     assert process.returncode == 1
     assert message.strip() == "arraysmith: interrupted; what was finished is kept"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"order": "', '"order": "X'),
+        ('"compute_cycles": ', '"compute_cycles": 1'),
+        ('"tiles_per_block": 1', '"tiles_per_block": 0'),
+        ('"timelines": [', '"timelines": [], "old": ['),
+    ],
+)
+def test_impossible_facts_are_named(tmp_path, workload, old, new):
+    """A recorded mapping, sum or nest that cannot be is refused where it is read."""
+    from arraysmith.errors import InputFileError
+
+    arraysmith.map_network(workload, array(), tmp_path / "run")
+    path = tmp_path / "run" / "metrics.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputFileError, match=r"metrics\.json: section '(mapping|physical)' is dam"):
+        arraysmith.report(tmp_path / "run")
 
 
 def test_pictures_show_what_is_recorded(workload):

@@ -170,6 +170,7 @@ def layer_facts(layer: PhysicalLayerMetrics) -> dict[str, object]:
         "layer": layer.name,
         **{name: getattr(layer, name) for name in names},
         "energy_pj": _sets(layer.energy.total_pj),
+        "edp_pj_cycles": _sets(layer.edp_pj_cycles),
         "energy_parts": energy,
     }
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from arraysmith.reporting import interactive, physical_interactive, physical_tables, tables
-from arraysmith.reporting.physical_facts import array_of, longest
+from arraysmith.reporting.physical_facts import array_of, energy_text, longest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,6 +155,18 @@ def _headlines(facts: RunFacts) -> list[Headline]:
             ),
             Headline(
                 value=f"{best.total_cycles:,}", label=f"cycles on it ({facts.exploration.model})"
+            ),
+        ]
+    if facts.physical:
+        metrics = facts.physical[0].metrics
+        found += [
+            Headline(
+                value=f"{metrics.total_cycles:,}",
+                label=f"cycles on {array_of(metrics)} (model: physical)",
+            ),
+            Headline(
+                value=energy_text(metrics.energy_pj),
+                label=f"low–mid–high estimate ({metrics.technology}, model: physical)",
             ),
         ]
     return found
