@@ -30,7 +30,6 @@ from arraysmith.simulation.physical.nest import (
 )
 from arraysmith.simulation.physical.traffic import (
     all_steps,
-    array_accesses,
     dram_words,
     ifmap_words_never_moved,
 )
@@ -145,11 +144,11 @@ def count_array(
     found: NDArray[np.int64],
 ) -> None:
     """What depends on the tile alone; it is laid already."""
-    found[ARRAY], found[COMPUTE] = all_steps(nest, layer, array, micro)
-    reads = array_accesses(nest, layer, array, micro)
-    found[IFMAP_READS], found[FILTER_READS], found[OFMAP_WRITES] = reads
+    cycles, streaming, ifmap, filter_, partial_sums = all_steps(nest, layer, array, micro)
+    found[ARRAY], found[COMPUTE] = cycles, streaming
+    found[IFMAP_READS], found[FILTER_READS], found[OFMAP_WRITES] = ifmap, filter_, partial_sums
     outputs = layer[GROUPS] * layer[IMAGES] * layer[ROWS] * layer[COLS] * layer[OUT]
-    found[OFMAP_READS] = reads[2] - outputs
+    found[OFMAP_READS] = partial_sums - outputs
     found[OFMAP_OUTPUT] = outputs
 
 

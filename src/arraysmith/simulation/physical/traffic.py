@@ -82,29 +82,39 @@ def step_cycles(  # noqa: PLR0917
 @compiled
 def all_steps(
     nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
-) -> tuple[int, int]:
-    """Cycles of all steps on the array, and those in which operands stream. (3)."""
-    if clocks_of(array, micro, array[R], array[C]) > 1:
-        return _held_steps(nest, layer, array, micro)
+) -> tuple[int, int, int, int, int]:
+    """What all steps come to on the array, whatever the loops around the tile are.
+
+    Returns:
+        Cycles, those in which operands stream (3), words the array reads of ifmap and filter, and
+        partial sums it writes (8).
+    """
     rows, cols = array[R], array[C]
     taps = layer[FILTER_ROWS] * layer[FILTER_COLS]
-    n_folds = folds_along(nest, OUT, 1, cols)
+    M, N, K = layer[ROWS] * layer[COLS], layer[OUT], layer[IN] * taps
     if is_output_stationary(micro):
+        row_folds, col_folds = pixel_folds(nest, rows), folds_along(nest, OUT, 1, cols)
         a, b, streamed = _streamed(nest, IN, taps, micro, rows, cols)
-        folds = n_folds * pixel_folds(nest, rows)
         tiles = nest.count[OUT] * nest.count[ROWS] * nest.count[COLS]
+        moved = M * K * col_folds, K * N * row_folds, M * N * nest.count[IN]
+    elif is_weight_stationary(micro):
+        row_folds, col_folds = folds_along(nest, IN, taps, rows), folds_along(nest, OUT, 1, cols)
+        a, b, streamed = _streamed_pixels(nest, micro, rows, cols)
+        tiles = nest.count[OUT] * nest.count[IN]
+        moved = M * K * col_folds, K * N * nest.count[ROWS] * nest.count[COLS], M * N * row_folds
     else:
-        k_folds = folds_along(nest, IN, taps, rows)
-        if is_weight_stationary(micro):
-            a, b, streamed = _streamed_pixels(nest, micro, rows, cols)
-            folds = n_folds * k_folds
-            tiles = nest.count[OUT] * nest.count[IN]
-        else:
-            a, b, streamed = _streamed(nest, OUT, 1, micro, rows, cols)
-            folds = k_folds * pixel_folds(nest, cols)
-            tiles = nest.count[IN] * nest.count[ROWS] * nest.count[COLS]
-    times = nest.count[GROUPS] * nest.count[IMAGES]
-    return times * (folds * a + tiles * b), times * folds * streamed
+        row_folds, col_folds = folds_along(nest, IN, taps, rows), pixel_folds(nest, cols)
+        a, b, streamed = _streamed(nest, OUT, 1, micro, rows, cols)
+        tiles = nest.count[IN] * nest.count[ROWS] * nest.count[COLS]
+        moved = M * K * nest.count[OUT], K * N * col_folds, M * N * row_folds
+    # Groups side by side share their folds and tiles, not their words.
+    images = layer[IMAGES]
+    packs, groups = nest.count[GROUPS] * images, layer[GROUPS] * images
+    folds = row_folds * col_folds
+    cycles, streaming = packs * (folds * a + tiles * b), packs * folds * streamed
+    if clocks_of(array, micro, rows, cols) > 1:
+        cycles, streaming = _held_steps(nest, layer, array, micro)
+    return cycles, streaming, groups * moved[0], groups * moved[1], groups * moved[2]
 
 
 @compiled
@@ -209,30 +219,6 @@ def ifmap_words_never_moved(nest: Nest) -> int:
             words *= (trips - 1) * full + last if lines < 0 else trips * lines
         total += words
     return total
-
-
-@compiled
-def array_accesses(
-    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], micro: int
-) -> tuple[int, int, int]:
-    """Words the array reads of ifmap and filter, and of partial sums it writes. (8)."""
-    groups, images = layer[GROUPS], layer[IMAGES]
-    M = images * layer[ROWS] * layer[COLS]
-    N = layer[OUT]
-    taps = layer[FILTER_ROWS] * layer[FILTER_COLS]
-    K = layer[IN] * taps
-    if is_output_stationary(micro):
-        return (
-            groups * M * K * folds_along(nest, OUT, 1, array[C]),
-            groups * K * N * images * pixel_folds(nest, array[R]),
-            groups * M * N * nest.count[IN],
-        )
-    sums = groups * M * N * folds_along(nest, IN, taps, array[R])
-    if is_weight_stationary(micro):
-        tiles = images * nest.count[ROWS] * nest.count[COLS]
-        return groups * M * K * folds_along(nest, OUT, 1, array[C]), groups * K * N * tiles, sums
-    filter_reads = groups * K * N * images * pixel_folds(nest, array[C])
-    return groups * M * K * nest.count[OUT], filter_reads, sums
 
 
 @compiled
