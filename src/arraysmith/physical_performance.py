@@ -198,6 +198,8 @@ class MappedLayer:
     """That the space holds."""
     visited: int
     """Whose cycles were computed; all others were proven no better."""
+    evaluated: int
+    """Tiles and loop nests whose energy and bounds were computed to tell so."""
     seconds: float
 
 

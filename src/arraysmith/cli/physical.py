@@ -208,6 +208,7 @@ def _mapped_facts(found: MappedNetwork, shown: str | None) -> dict[str, object]:
                 "energy_at_least_pj": layer.energy_at_least_pj,
                 "mappings": layer.mappings,
                 "visited": layer.visited,
+                "evaluated": layer.evaluated,
                 "seconds": layer.seconds,
                 "front": [layer_facts(each) for each in layer.front],
             }

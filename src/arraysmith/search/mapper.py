@@ -20,6 +20,8 @@ from arraysmith.search.mapping_search import (
     FOUND,
     FRONT,
     MAX_FRONT,
+    NESTS,
+    TILES,
     VISITED,
     search,
 )
@@ -113,6 +115,7 @@ def best_mapping(
         energy_at_least_pj=float(found.bounds[1]),
         mappings=sum(space.size for space in spaces.values()),
         visited=int(found.counters[VISITED]),
+        evaluated=int(found.counters[TILES] + found.counters[NESTS]),
         seconds=time.perf_counter() - start,
     )
 
