@@ -17,7 +17,8 @@ import numpy as np
 from arraysmith.errors import InvalidWorkloadError
 from arraysmith.hardware import Dataflow
 from arraysmith.performance import LayerMetrics, NetworkMetrics, StreamMetrics
-from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, ceil_div, im2col
+from arraysmith.simulation.scalesim.geometry import ALPHA, Im2col, im2col
+from arraysmith.workload import ceil_div
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

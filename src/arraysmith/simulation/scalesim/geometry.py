@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.errors import InvalidWorkloadError
 from arraysmith.hardware import Dataflow
-from arraysmith.workload import Conv2d, Gemm
+from arraysmith.workload import Conv2d, Gemm, ceil_div
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,11 +25,6 @@ ALPHA = {Dataflow.OS: 1, Dataflow.WS: 2, Dataflow.IS: 2}
 Windows = tuple[int, int, int, int, int, int, int, int, bool, bool]
 """Rows and columns of the ifmap and of a filter, channels, stride, rows and columns of windows;
 whether one hangs over the edge, and whether each word is in one place of one window only."""
-
-
-def ceil_div(a: int, b: int) -> int:
-    """a / b rounded up."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

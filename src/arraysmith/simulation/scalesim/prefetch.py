@@ -21,7 +21,6 @@ from numba import njit
 from arraysmith.hardware import Dataflow
 from arraysmith.simulation.scalesim.closed_form import WORDS_PER_KIB
 from arraysmith.simulation.scalesim.demand import OS
-from arraysmith.simulation.scalesim.geometry import ceil_div
 from arraysmith.simulation.scalesim.listing import (
     count_missing,
     holds,
@@ -30,6 +29,7 @@ from arraysmith.simulation.scalesim.listing import (
     place,
     places,
 )
+from arraysmith.workload import ceil_div
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,9 +16,9 @@ from numba import njit
 from arraysmith.hardware import Dataflow
 from arraysmith.simulation.scalesim import closed_form, fetches, memory
 from arraysmith.simulation.scalesim.demand import FILTER, IFMAP, IS, OFMAP, addresses, line
-from arraysmith.simulation.scalesim.geometry import ceil_div
 from arraysmith.simulation.scalesim.transfers import CELLS, NOTHING, Burst, rows_of
 from arraysmith.simulation.scalesim.walk import PARTIAL_ROWS, Refills
+from arraysmith.workload import ceil_div
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,7 +16,8 @@ from arraysmith.errors import InvalidWorkloadError
 from arraysmith.simulation.scalesim import closed_form, fetches, memory, prefetch
 from arraysmith.simulation.scalesim.demand import CODES, FILTER, IFMAP, OFMAP
 from arraysmith.simulation.scalesim.fetches import ACTIVE_SETS, FIRST_FILL_CYCLES_A_SET
-from arraysmith.simulation.scalesim.geometry import ALPHA, ceil_div, im2col
+from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
+from arraysmith.workload import ceil_div
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
