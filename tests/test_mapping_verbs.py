@@ -18,6 +18,7 @@ from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
 from arraysmith.reporting import physical_facts, physical_tables
 from arraysmith.simulation.physical.cost import UNCERTAINTY
 from arraysmith.store import RunFolder
+from arraysmith.workload import batched
 
 TOPOLOGY = (
     "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, "
@@ -296,6 +297,28 @@ def test_every_option_changes_the_array(command):
     assert slow["stall_cycles"] > plain["stall_cycles"]
 
 
+def test_images_of_a_batch_share_their_filters(command, topology):
+    """Three images: three times the MACs, in less than three times the cycles of one."""
+    (one,) = json.loads(command("map", *SMALL, "--json").stdout)
+    (three,) = json.loads(command("map", *SMALL, "--batch", "3", "--json").stdout)
+    assert three["macs"] == 3 * one["macs"]
+    assert three["total_cycles"] < 3 * one["total_cycles"]
+    assert three["dram_bytes"] < 3 * one["dram_bytes"]
+    layers = arraysmith.read_workload(topology, grouped=True)
+    found = arraysmith.map_network(batched(layers, 3), array())
+    assert found.metrics.total_cycles == three["total_cycles"]
+
+
+def test_rows_of_a_product_are_its_images():
+    """Of a Gemm a batch makes more rows; of independent products, more of them."""
+    shared = arraysmith.Gemm(name="fc", M=2, N=3, K=4)
+    apart = arraysmith.Gemm(name="attention", M=2, N=3, K=4, batch=5)
+    workload = arraysmith.Workload(name="two", layers=(shared, apart))
+    first, second = batched(workload, 6).layers
+    assert (first.M, first.batch) == (12, 1)
+    assert (second.M, second.batch) == (2, 30)
+
+
 PHYSICAL = ["simulate", "--model", "physical", *SMALL]
 BAD = {
     "buffer": (
@@ -317,6 +340,7 @@ BAD = {
         ["map", *SMALL, "--ofmap-port", "0"],
         "ofmap_port_bytes is 0, needs a whole number of at least 1",
     ),
+    "batch": (["map", *SMALL, "--batch", "0"], "a batch of 0 images, needs at least 1"),
     "rows": (
         ["map", "-t", "three.csv", "--rows", "0"],
         "rows is 0, needs a whole number of at least 1",
@@ -437,6 +461,7 @@ def test_bad_input_is_one_line(command, tmp_path, arguments, message):
         (["--model", "physical", "-s", "N"], "--save-traces belongs to --model scalesim"),
         (["--model", "physical", "-l", "x"], "--layout belongs to --model scalesim"),
         (["--psum-bytes", "4"], "--psum-bytes belongs to --model physical"),
+        (["--batch", "4"], "--batch belongs to --model physical"),
         (["--mapping", "x"], "--mapping belongs to --model physical"),
         (["--whole-buffers"], "--whole-buffers belongs to --model physical"),
         (

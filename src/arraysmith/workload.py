@@ -7,7 +7,7 @@ knows neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from arraysmith.errors import InvalidWorkloadError
 
@@ -187,6 +187,26 @@ class Workload:
     def macs(self) -> int:
         """Multiply-accumulate operations of all layers."""
         return sum(layer.macs for layer in self.layers)
+
+
+def batched(workload: Workload, images: int) -> Workload:
+    """The same layers for several images at a time, which share every filter.
+
+    A convolution keeps its images apart; those of a Gemm are more rows, unless it is a batch of
+    independent products already, as in attention: then there are more of them.
+
+    Raises:
+        InvalidWorkloadError: no image, or dimensions beyond the limit.
+    """
+    if images < 1:
+        raise InvalidWorkloadError(f"a batch of {images} images, needs at least 1")
+    layers: list[Layer] = []
+    for layer in workload.layers:
+        if isinstance(layer, Gemm) and layer.batch == 1:
+            layers.append(replace(layer, M=layer.M * images))
+        else:
+            layers.append(replace(layer, batch=layer.batch * images))
+    return replace(workload, layers=tuple(layers))
 
 
 def _check_name(name: str) -> None:

@@ -16,21 +16,27 @@ if TYPE_CHECKING:
 
 
 def given_workload(
-    model: Path | None, topology: Path | None, input_type: str, *, grouped: bool = False
+    model: Path | None,
+    topology: Path | None,
+    input_type: str,
+    *,
+    grouped: bool = False,
+    images: int = 1,
 ) -> Workload:
-    """The layers of MODEL or of the topology, whichever was given.
+    """The layers of MODEL or of the topology, whichever was given, for so many images at a time.
 
     Raises:
         click.UsageError: neither or both.
     """
     from arraysmith.flow.hardware import read_workload
     from arraysmith.formats.topology import read_topology
+    from arraysmith.workload import batched
 
     kind: Kind = "gemm" if input_type == "gemm" else "conv"
     if model is not None and topology is None:
-        return read_workload(model, kind, grouped=grouped)
+        return batched(read_workload(model, kind, grouped=grouped), images)
     if topology is not None and model is None:
-        return read_topology(topology, kind, grouped=grouped)
+        return batched(read_topology(topology, kind, grouped=grouped), images)
     raise click.UsageError("give either a MODEL or a topology with -t")
 
 

@@ -110,7 +110,9 @@ def explore(
     if time_model == "physical":
         if objective != "cycles":
             raise click.UsageError(f"--objective {objective} belongs to --model scalesim")
-        workload = given_workload(model, topology, input_type, grouped=True)
+        workload = given_workload(
+            model, topology, input_type, grouped=True, images=physical["batch"]
+        )
         kib = {"ifmap_kib": ifmap_kib, "filter_kib": filter_kib, "ofmap_kib": ofmap_kib}
         explore_under_physical(
             workload,

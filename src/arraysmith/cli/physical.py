@@ -93,7 +93,7 @@ def map_verb(
     from arraysmith.flow import mapping as flow
     from arraysmith.search.mapper import Goal
 
-    workload = given_workload(model, topology, input_type, grouped=True)
+    workload = given_workload(model, topology, input_type, grouped=True, images=given["batch"])
     accelerators = accelerators_of(given)
     technology = technology_of(given)
     written = output or run_folder_of(model)

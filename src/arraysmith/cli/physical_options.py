@@ -19,7 +19,14 @@ DEFAULT_SIDE, DEFAULT_FILTER_KIB, DEFAULT_BANDWIDTH = 16, 128, 16.0
 DEFAULT_MICROARCHITECTURE = "ws-double-buffered"
 _PORTS = ("ifmap_port", "filter_port", "ofmap_port")
 _WORDS = ("operand_bytes", "psum_bytes", "output_bytes")
-PHYSICAL_OPTIONS = ("microarchitecture", *_PORTS, *_WORDS, "whole_buffers", "technology")
+PHYSICAL_OPTIONS = (
+    "microarchitecture",
+    *_PORTS,
+    *_WORDS,
+    "whole_buffers",
+    "technology",
+    "batch",
+)
 """Names of the options that only the model `physical` knows."""
 
 
@@ -74,6 +81,14 @@ def physical_options(verb: Verb) -> Verb:
             "--whole-buffers",
             is_flag=True,
             help="A tile may fill a whole buffer, not half of it as in double buffering.",
+        ),
+        click.option(
+            "--batch",
+            type=int,
+            default=1,
+            show_default=True,
+            metavar="IMAGES",
+            help="Images at a time, which share every filter.",
         ),
         click.option(
             "--technology",

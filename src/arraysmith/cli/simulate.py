@@ -145,7 +145,7 @@ def simulate(
         sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
         physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
         simulate_under_physical(
-            given_workload(model, topology, input_type, grouped=True),
+            given_workload(model, topology, input_type, grouped=True, images=physical["batch"]),
             config,
             output or run_folder_of(model),
             physical,
