@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from arraysmith.formats.technology import Technology
     from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
-    from arraysmith.mapping import Mapping
     from arraysmith.progress import Progress
     from arraysmith.simulation.physical.model import Tables
     from arraysmith.workload import Layer, Workload
@@ -225,8 +224,3 @@ def energy_weights(
             psum * table.ofmap_write_pj_per_byte,
         ]
     )
-
-
-def mappings_of(mapped: tuple[MappedLayer, ...]) -> tuple[Mapping, ...]:
-    """The best mapping of each layer."""
-    return tuple(layer.best.mapping for layer in mapped)

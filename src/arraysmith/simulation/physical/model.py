@@ -55,13 +55,14 @@ def simulate_layer(
         InvalidMappingError: the mapping does not fit the layer, the accelerator or its buffers.
     """
     check(layer, accelerator, mapping)
+    vectors = layer_vector(layer), accelerator_vector(accelerator)
     vector = mapping_vector(mapping)
-    counted = evaluate(layer_vector(layer), accelerator_vector(accelerator), vector[None])[0]
+    counted = evaluate(*vectors, vector[None])[0]
     found = dict(zip(COLUMNS, map(int, counted), strict=True))
     traffic = _traffic(found)
     _check_buffers(layer, accelerator, traffic)
     loops, tile = layer.loops, mapping.tile
-    together = int(groups_at_once(layer_vector(layer), accelerator_vector(accelerator), vector[0]))
+    together = int(groups_at_once(*vectors, vector[0]))
     return PhysicalLayerMetrics(
         name=layer.name,
         mapping=mapping,

@@ -60,7 +60,7 @@ _INDEXES = np.array(
 
 
 class Nest(Protocol):
-    """One loop nest. Bit l of a mask is the active loop l, outermost first; see `lay`."""
+    """One loop nest. Bit l of a mask is the active loop l, outermost first; see `lay_loops`."""
 
     count: NDArray[np.int64]
     """(dimensions,) tiles."""
