@@ -134,7 +134,10 @@ def lanes(found: LayerTimeline) -> go.Figure:
 
 
 def _legend_above(figure: go.Figure) -> None:
-    """Where it covers no bar."""
+    """Where it covers neither a bar nor the title, in a narrow window two entries a line."""
+    lines = (len(figure.data) + 1) // 2
     figure.update_layout(
-        legend={"y": 1.0, "yanchor": "bottom"}, margin={"l": 60, "r": 20, "t": 70, "b": 50}
+        title={"y": 0.93, "yanchor": "top", "yref": "container"},
+        legend={"y": 1.0, "yanchor": "bottom"},
+        margin={"l": 60, "r": 20, "t": 45 + 20 * lines, "b": 50},
     )
