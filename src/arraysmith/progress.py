@@ -28,8 +28,9 @@ class Progress(Protocol):
 def silent(name: str, total: int) -> Iterator[Advance]:
     """Show nothing: the default of every function."""
     del name, total
-    yield _ignore
+    yield ignore
 
 
-def _ignore(steps: int = 1, note: str = "") -> None:
+def ignore(steps: int = 1, note: str = "") -> None:
+    """Move no bar."""
     del steps, note

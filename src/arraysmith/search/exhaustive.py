@@ -1,214 +1,226 @@
-"""Every design of a space at once, exactly: the network total as matrix products.
+"""The optimum or the Pareto front of a space, proven: branch and bound over designs.
 
-For one dataflow a layer takes ceil(S_R/R)·ceil(S_C/C)·(T + αR + C - 2) - 1 cycles. The first factor
-depends on layer and R alone, the second on layer and C alone, so over a grid of R × C
+Every design has a bound on each objective. Designs are visited from good bounds to bad ones, some
+at a time; one whose bound is no better than a design already found cannot be better itself, and is
+never visited. When none is left, nothing better exists. `docs/search.md` says more.
 
-    A[R, l] = ceil(S_R[l] / R)       B[l, C] = ceil(S_C[l] / C)
-    total   = (A·(T - 2)) @ B + (αR + C) ∘ (A @ B) - layers                 (14) in docs/cycles.md
-
-float64 holds every one of these integers exactly below 2^53; beyond, Python's integers compute.
-Because every design is computed, the best one found is the optimum.
+Where bounds are exact, as under SCALE-Sim's CALC mode, nothing has to be visited at all.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.errors import DesignSpaceError, InvalidWorkloadError
-from arraysmith.search.pareto import pareto_front
-from arraysmith.search.space import Objective
-from arraysmith.simulation.scalesim.closed_form import MODEL
-from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
+from arraysmith.errors import DesignSpaceError
+from arraysmith.search.archive import Archive
+from arraysmith.search.pareto import non_dominated
+from arraysmith.search.problem import Figures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
-    from arraysmith.hardware import Dataflow
-    from arraysmith.search.space import DesignSpace
-    from arraysmith.workload import Workload
+    from arraysmith.progress import Advance
+    from arraysmith.search.problem import Bounds, Problem
 
-_EXACT = 2**53
-_LARGEST = np.iinfo(np.int64).max
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+    Evaluate = Callable[[Ints, Ints], Figures]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
-    """One array for the whole network, with what the model of time says of it."""
-
-    rows: int
-    cols: int
-    dataflow: Dataflow
-    total_cycles: int
-    utilization: float
-    """MACs over PE-cycles, a fraction."""
-
-    @property
-    def pes(self) -> int:
-        """Processing elements."""
-        return self.rows * self.cols
-
-    def __str__(self) -> str:
-        """Rows × columns and dataflow."""
-        return f"{self.rows}×{self.cols} {self.dataflow.upper()}"
+MAX_DESIGNS = 20_000_000
+"""Whose bounds are held at once."""
+_FIRST_ROUND, _LARGEST_ROUND = 32, 4096
+"""Designs visited before the front is looked at again; a round is twice as large as the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exploration:
-    """All designs of a space with their cycles."""
+class Candidates:
+    """The designs that may win, with all that is known of them beforehand."""
 
-    workload: str
-    macs: int
-    space: DesignSpace
-    total_cycles: NDArray[np.int64]
-    """(dataflows, rows, cols)."""
-    model: str = MODEL
-
-    @property
-    def best(self) -> Design:
-        """The optimum by cycles."""
-        return self.ranking(Objective.CYCLES, 1)[0]
-
-    def ranking(
-        self, objective: Objective, count: int, dataflow: Dataflow | None = None
-    ) -> list[Design]:
-        """The `count` best designs, of one dataflow or of all.
-
-        Ties: fewer cycles, then fewer PEs, then fewer rows, then the dataflow in the order OS, WS,
-        IS; no two designs are equal in all of these.
-        """
-        score = self._score(objective)
-        if dataflow is not None:
-            others = [found is not dataflow for found in self.space.dataflows]
-            score[others] = _LARGEST
-        flat = score.ravel()
-        count = min(count, int(np.count_nonzero(flat < _LARGEST)))
-        if count == 0:
-            return []
-        worst = np.partition(flat, count - 1)[count - 1]
-        candidates = np.flatnonzero(flat <= worst)
-        return [self._design(i) for i in self._sorted(candidates, flat[candidates])[:count]]
-
-    @property
-    def front(self) -> list[Design]:
-        """The Pareto front of cycles against PEs, from few PEs to many."""
-        allowed = np.broadcast_to(self.space.allowed, self.total_cycles.shape).ravel()
-        pes = np.broadcast_to(self.space.pes, self.total_cycles.shape).ravel()
-        cycles = self.total_cycles.ravel()
-        members = np.flatnonzero(allowed)
-        kept = members[pareto_front(pes[members], cycles[members])]
-        ordered = self._sorted(kept, pes[kept])
-        # Designs of equal PEs and equal cycles: one stands for all, by the rule for ties.
-        first = np.unique(pes[ordered], return_index=True)[1]
-        return [self._design(i) for i in ordered[first]]
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """All designs that keep the limit, as columns of equal length."""
-        allowed = np.broadcast_to(self.space.allowed, self.total_cycles.shape)
-        dataflow, row, col = np.nonzero(allowed)
-        rows = np.array(self.space.rows, np.int32)[row]
-        cols = np.array(self.space.cols, np.int32)[col]
-        cycles = self.total_cycles[allowed]
-        utilization = self.macs / (cycles * rows.astype(np.float64) * cols)
-        return {
-            "rows": rows,
-            "cols": cols,
-            "dataflow": np.array([found.value for found in self.space.dataflows])[dataflow],
-            "total_cycles": cycles,
-            "utilization": utilization,
-        }
-
-    def _score(self, objective: Objective) -> NDArray[np.int64]:
-        """(dataflows, rows, cols): what is made smallest; excluded designs at the largest."""
-        cost = self.total_cycles
-        if objective is not Objective.CYCLES:
-            products = np.where(self.space.allowed, cost * self.space.pes.astype(np.float64), 0)
-            if products.max() >= float(_LARGEST):
-                raise DesignSpaceError("cycles × PEs leave 64 bits; limit rows, cols or --max-pes")
-            cost = cost * self.space.pes
-        return np.where(self.space.allowed, cost, _LARGEST)
-
-    def _sorted(self, flat: NDArray[np.int64], score: NDArray[np.int64]) -> NDArray[np.int64]:
-        dataflow, row, col = np.unravel_index(flat, self.total_cycles.shape)
-        cycles = self.total_cycles.ravel()[flat]
-        order = np.lexsort((dataflow, row, self.space.pes[row, col], cycles, score))
-        return flat[order]
-
-    def _design(self, flat: int) -> Design:
-        dataflow, row, col = (int(i) for i in np.unravel_index(flat, self.total_cycles.shape))
-        cycles = int(self.total_cycles[dataflow, row, col])
-        rows, cols = self.space.rows[row], self.space.cols[col]
-        return Design(
-            rows=rows,
-            cols=cols,
-            dataflow=self.space.dataflows[dataflow],
-            total_cycles=cycles,
-            utilization=self.macs / (cycles * rows * cols),
-        )
+    ids: Ints
+    """Of designs that may keep all constraints."""
+    bounds: Floats
+    """(n, objectives), all made small."""
+    cycles: Ints
+    """(n,) at least."""
+    keeping: int
+    """Designs that keep the constraints on PEs, area and KiB."""
 
 
-def explore(workload: Workload, space: DesignSpace) -> Exploration:
-    """Cycles of a workload on every design of a space, under SCALE-Sim's CALC mode."""
-    matrices = Counter(im2col(layer) for layer in workload.layers)
-    count = np.array(list(matrices.values()), np.int64)
-    total = np.stack(
-        [
-            total_cycles(
-                np.array([matrix.on_array(dataflow) for matrix in matrices], np.int64),
-                count,
-                np.array(space.rows, np.int64),
-                np.array(space.cols, np.int64),
-                ALPHA[dataflow],
-            )
-            for dataflow in space.dataflows
-        ]
-    )
-    macs = sum(matrix.px * matrix.win * matrix.filters * n for matrix, n in matrices.items())
-    if not total.all():
-        raise InvalidWorkloadError(
-            f"workload {workload.name!r} is nothing but single products, which SCALE-Sim counts as "
-            "0 cycles on a 1×1 array; give it a larger layer"
-        )
-    return Exploration(workload=workload.name, macs=macs, space=space, total_cycles=total)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Visits:
+    """What was evaluated, in the order in which it was."""
+
+    ids: Ints
+    figures: Figures
+    values: Floats
+    """(n, objectives); infinite where there is no such design."""
+    violations: Floats
+    """(n, constraints), kept where ≤ 0."""
+    feasible: NDArray[np.bool_]
+    """Exactly known and all constraints kept."""
 
 
-def total_cycles(
-    on_array: NDArray[np.int64],
-    count: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    alpha: int,
-) -> NDArray[np.int64]:
-    """(rows, cols): cycles of the whole network for every array, (14).
-
-    Args:
-        on_array: (layers, 3), S_R, S_C and T of each layer.
-        count: (layers,), how often each layer occurs.
-        rows, cols: array heights and widths.
-        alpha: 1 for OS, 2 for WS and IS.
+def candidates(problem: Problem, bounds: Bounds) -> Candidates:
+    """The designs of a space whose bounds keep the constraints.
 
     Raises:
-        DesignSpaceError: the cycles do not fit 64 bits.
+        DesignSpaceError: too many designs, or none; the message says which constraints exclude all.
     """
-    S_R, S_C, T = on_array.T
-    folds_bound = [  # Python integers: this is what decides whether the rest may overflow
-        n * -(-r // int(rows.min())) * -(-c // int(cols.min()))
-        for n, r, c in zip(count.tolist(), S_R.tolist(), S_C.tolist(), strict=True)
-    ]
-    longest = int(T.max()) + alpha * int(rows.max()) + int(cols.max()) + 2
-    bound = sum(folds_bound) * longest
-    if bound > _LARGEST:
+    space = problem.space
+    if space.size > MAX_DESIGNS:
         raise DesignSpaceError(
-            "the smallest arrays take more cycles than 64 bits count; start rows and cols higher"
+            f"{space.size:,} designs are more than {MAX_DESIGNS:,}, so they cannot all be covered; "
+            "give the ranges a step, or --search genetic"
         )
-    kind = np.float64 if bound < _EXACT else np.int64
-    A = (-(-S_R // rows[:, None]) * count).astype(kind)  # (rows, layers)
-    B = (-(-S_C[:, None] // cols)).astype(kind)  # (layers, cols)
-    folds = A @ B
-    skew = (alpha * rows[:, None] + cols).astype(kind)
-    total = (A * (T - 2)) @ B + skew * folds
-    cycles: NDArray[np.int64] = total.astype(np.int64) - int(count.sum())
-    return cycles
+    cycles: Ints = problem.spread(bounds.total_cycles)
+    energy = None if bounds.energy_pj is None else problem.spread(bounds.energy_pj)
+    values = problem.values(cycles, energy)
+    violated = problem.violations(cycles, energy)
+    names = list(space.constraints.given)
+    # A bound says nothing of the power: a slower design needs less.
+    kept = {
+        name: violated[:, place] <= 0 for place, name in enumerate(names) if name != "max_power_w"
+    }
+    check_constraints(space.constraints.given, kept)
+    by_itself = [mask for name, mask in kept.items() if name != "min_utilization"]
+    keeping = int(np.all(by_itself, axis=0).sum()) if by_itself else space.size
+    if not kept:
+        return Candidates(
+            ids=np.arange(space.size), bounds=values, cycles=cycles, keeping=keeping
+        )
+    ids = np.flatnonzero(np.all(list(kept.values()), axis=0))
+    return Candidates(ids=ids, bounds=values[ids], cycles=cycles[ids], keeping=keeping)
+
+
+def check_constraints(limits: dict[str, float], kept: dict[str, NDArray[np.bool_]]) -> None:
+    """Whether some design keeps all constraints.
+
+    Args:
+        limits: the constraints by name.
+        kept: for each constraint, which designs keep it.
+
+    Raises:
+        DesignSpaceError: none does; the message names the one or the two that exclude all.
+    """
+    if not kept or np.all(list(kept.values()), axis=0).any():
+        return
+    for name, mask in kept.items():
+        if not mask.any():
+            raise DesignSpaceError(
+                f"{name} {limits[name]:g} excludes all {len(mask):,} designs; loosen it, or give "
+                "other ranges"
+            )
+    names = list(kept)
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            if not (kept[first] & kept[second]).any():
+                raise DesignSpaceError(
+                    f"{first} {limits[first]:g} and {second} {limits[second]:g} contradict each "
+                    f"other: {kept[first].sum():,} of {len(kept[first]):,} designs keep the first, "
+                    f"{kept[second].sum():,} the second, none both; loosen one of them"
+                )
+    raise DesignSpaceError(
+        f"no design keeps {', '.join(names)} together; loosen one of them"
+    )
+
+
+def keys(problem: Problem, ids: Ints, cycles: Ints) -> Ints:
+    """(n, 4): what decides between equals: fewer cycles, fewer PEs, fewer rows, earlier number."""
+    rows = problem.spread(problem.space.values("rows"), ids)
+    return np.stack([cycles, problem.pes(ids), rows, ids], axis=1).astype(np.int64)
+
+
+def in_order(problem: Problem, ids: Ints, cycles: Ints, values: Floats) -> Ints:
+    """(n,) places of designs from good to bad by their first objective, ties by the rule."""
+    columns = [*values.T, *keys(problem, ids, cycles).T]
+    return np.lexsort(columns[::-1])
+
+
+def best_places(problem: Problem, ids: Ints, cycles: Ints, values: Floats, count: int) -> Ints:
+    """The first `count` of `in_order`, without putting all in order."""
+    count = min(count, len(ids))
+    if count == 0:
+        return np.zeros(0, np.int64)
+    worst = np.partition(values[:, 0], count - 1)[count - 1]
+    near = np.flatnonzero(values[:, 0] <= worst)
+    return near[in_order(problem, ids[near], cycles[near], values[near])][:count]
+
+
+def front_places(problem: Problem, ids: Ints, cycles: Ints, values: Floats) -> Ints:
+    """Places of the Pareto front by its first objective; one design stands for its equals."""
+    members = np.flatnonzero(non_dominated(values))
+    ordered = members[
+        in_order(problem, ids[members], cycles[members], values[members])
+    ]
+    _, first = np.unique(values[ordered], axis=0, return_index=True)
+    return ordered[np.sort(first)]
+
+
+def search(
+    problem: Problem,
+    found: Candidates,
+    evaluate: Evaluate,
+    *,
+    advance: Advance,
+    note: Callable[[Floats], str] = lambda _: "",
+) -> Visits:
+    """Visit designs until no other can be better than those found.
+
+    Args:
+        problem: what is wanted.
+        found: the designs that may win.
+        evaluate: exact figures of (n,) designs, or that they take more cycles than (n,) limits.
+        advance: is told of designs that are ruled out; `evaluate` tells of those it is given.
+        note: the best so far in words, from the values of the archive.
+    """
+    visited: list[Visits] = []
+    archive = Archive.empty(len(problem.objectives), 4)
+    # The sum of logarithms weighs objectives of any unit alike.
+    score = np.log(np.maximum(found.bounds, np.finfo(np.float64).tiny)).sum(axis=1)
+    order = keys(problem, found.ids, found.cycles)
+    alive = np.lexsort((*order.T[::-1], score))
+    size = _FIRST_ROUND
+    while len(alive):
+        chosen, rest = alive[:size], alive[size:]
+        ids = found.ids[chosen]
+        seen = visits(problem, ids, evaluate(ids, problem.most_cycles(ids, archive.values)))
+        visited.append(seen)
+        good = np.flatnonzero(seen.feasible)
+        archive = archive.joined(
+            seen.values[good], keys(problem, ids[good], seen.figures.total_cycles[good])
+        )
+        alive = rest[~archive.rules_out(found.bounds[rest], order[rest])]
+        advance(len(rest) - len(alive), note(archive.values))
+        size = min(2 * size, _LARGEST_ROUND)
+    return joined(visited)
+
+
+def visits(problem: Problem, ids: Ints, figures: Figures) -> Visits:
+    """What figures mean for the objectives and the constraints."""
+    energy = figures.energy_pj[:, 1] if problem.needs_energy else None
+    possible = figures.total_cycles >= 0
+    values = problem.values(figures.total_cycles, energy, ids)
+    violations = problem.violations(figures.total_cycles, energy, ids)
+    return Visits(
+        ids=ids,
+        figures=figures,
+        values=np.where(possible[:, None], values, np.inf),
+        violations=violations,
+        feasible=figures.exact & possible & (violations <= 0).all(axis=1),
+    )
+
+
+def joined(parts: Sequence[Visits]) -> Visits:
+    """One after the other."""
+    return Visits(
+        ids=np.concatenate([part.ids for part in parts]),
+        figures=Figures.joined([part.figures for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        violations=np.concatenate([part.violations for part in parts]),
+        feasible=np.concatenate([part.feasible for part in parts]),
+    )

@@ -18,7 +18,7 @@ from arraysmith.errors import InvalidHardwareError
 from arraysmith.hardware import Dataflow, Microarchitecture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from arraysmith.formats.technology import ConstantSet, Technology
     from arraysmith.hardware import PhysicalAccelerator
@@ -101,20 +101,27 @@ def area_mm2(technology: Technology, accelerator: PhysicalAccelerator) -> dict[s
 
     An array that can do several dataflows has the PE of the largest.
     """
-    W, ACC = 8 * accelerator.operand_bytes, 8 * accelerator.psum_bytes
     kib = (
         accelerator.ifmap_buffer_kib + accelerator.filter_buffer_kib + accelerator.ofmap_buffer_kib
     )
     dataflows = {each.dataflow for each in accelerator.microarchitectures}
-    areas = {}
-    for name, constants in technology.sets.items():
-        nand2 = max(_pe_nand2(constants, dataflow, W, ACC) for dataflow in dataflows)
-        cells_um2 = accelerator.pes * nand2 * constants.nand2_um2.value
-        areas[name] = Area(
-            array_mm2=cells_um2 / constants.logic_utilization.value / 1e6,
+    return {
+        name: Area(
+            array_mm2=accelerator.pes
+            * pe_mm2(constants, dataflows, accelerator.operand_bytes, accelerator.psum_bytes),
             buffers_mm2=kib * constants.sram_mm2_per_kib.value,
         )
-    return areas
+        for name, constants in technology.sets.items()
+    }
+
+
+def pe_mm2(
+    constants: ConstantSet, dataflows: Iterable[Dataflow], operand_bytes: int, psum_bytes: int
+) -> float:
+    """The placed area of a PE that can do all of these."""
+    W, ACC = 8 * operand_bytes, 8 * psum_bytes
+    nand2 = max(_pe_nand2(constants, dataflow, W, ACC) for dataflow in dataflows)
+    return nand2 * constants.nand2_um2.value / constants.logic_utilization.value / 1e6
 
 
 def ranks_agree(first: Sequence[float], second: Sequence[float]) -> bool:

@@ -1,0 +1,227 @@
+"""What an exploration gives back: its facts, every design that was evaluated, and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arraysmith.explorations import DesignFacts, ExplorationFacts, ExploredDesigns, Landscape
+from arraysmith.space import array_name
+
+if TYPE_CHECKING:
+    import pandas
+    import plotly.graph_objects as go
+    from numpy.typing import NDArray
+
+    from arraysmith.search.exhaustive import Candidates, Visits
+    from arraysmith.search.problem import Problem
+
+MAX_CELLS = 96
+"""Of a side of a landscape; a longer axis is drawn every k-th value."""
+FRONT_LISTED = 2000
+"""Designs of a front among the facts; all are in the columns."""
+_MID = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exploration:
+    """The answer of an exploration."""
+
+    facts: ExplorationFacts
+    explored: ExploredDesigns
+
+    @property
+    def best(self) -> DesignFacts:
+        """By the first objective: the optimum where `facts.proven`, else the best found."""
+        return self.facts.best
+
+    @property
+    def front(self) -> tuple[DesignFacts, ...]:
+        """The Pareto front, by ascending first objective; of one objective the best alone."""
+        return self.facts.front
+
+    @property
+    def proven(self) -> bool:
+        """Whether no design of the space is better."""
+        return self.facts.proven
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Every design that was evaluated, a row each; `front` says which are on it."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.explored.columns))
+
+    def plot(self, kind: str = "front", path: Path | None = None) -> go.Figure:
+        """An interactive figure: `front`, `parallel`, `landscape` or `convergence`.
+
+        Args:
+            kind: which.
+            path: a .png, .svg or .pdf to draw into as well.
+
+        Raises:
+            ValueError: an unknown kind.
+        """
+        raise NotImplementedError
+
+
+def design_facts(
+    problem: Problem, seen: Visits, places: NDArray[np.int64], *, bandwidth: bool
+) -> tuple[DesignFacts, ...]:
+    """Facts of some visited designs.
+
+    Args:
+        problem: what was searched.
+        seen: what was evaluated.
+        places: which of it.
+        bandwidth: whether the model knows of one.
+    """
+    ids, figures = seen.ids[places], seen.figures.take(places)
+    columns = {name: values.tolist() for name, values in problem.space.columns(ids).items()}
+    cycles = figures.total_cycles
+    areas = np.stack([problem.area_mm2(ids, name) for name in ("low", "mid", "high")], axis=1)
+    power, edp = (of(cycles, figures.energy_pj) for of in (problem.power_w, problem.edp_js))
+    pes = problem.pes(ids)
+    found = []
+    for i in range(len(ids)):
+        known = not np.isnan(figures.energy_pj[i]).any()
+        found.append(
+            DesignFacts(
+                rows=columns["rows"][i],
+                cols=columns["cols"][i],
+                dataflow=columns["arrays"][i],
+                ifmap_buffer_kib=columns["ifmap_kib"][i],
+                filter_buffer_kib=columns["filter_kib"][i],
+                ofmap_buffer_kib=columns["ofmap_kib"][i],
+                dram_bytes_per_cycle=columns["dram_bytes_per_cycle"][i] if bandwidth else None,
+                operand_bytes=columns["operand_bytes"][i],
+                psum_bytes=columns["psum_bytes"][i],
+                pes=int(pes[i]),
+                total_cycles=int(cycles[i]),
+                utilization=problem.macs / (int(cycles[i]) * int(pes[i])),
+                stall_cycles=_known(figures.stall_cycles[i]),
+                dram_bytes=_known(figures.dram_bytes[i]),
+                energy_pj=tuple(figures.energy_pj[i].tolist()) if known else None,
+                power_w=tuple(power[i].tolist()) if known else None,
+                edp_js=tuple(edp[i].tolist()) if known else None,
+                area_mm2=tuple(areas[i].tolist()),
+            )
+        )
+    return tuple(found)
+
+
+def explored_columns(
+    problem: Problem, seen: Visits, front: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """One array a field of `DesignFacts` over the designs that are exactly known."""
+    exact = np.flatnonzero(seen.figures.exact & (seen.figures.total_cycles >= 0))
+    ids, figures = seen.ids[exact], seen.figures.take(exact)
+    space = problem.space
+    places = space.places(ids)
+    found: dict[str, NDArray[Any]] = {}
+    for place, (axis, name) in enumerate(_FIELD_OF_AXIS.items()):
+        values = getattr(space, axis)
+        if axis in {"rows", "cols", "arrays"} or len(values) > 1:
+            texts = [array_name(each) for each in values] if axis == "arrays" else values
+            found[name] = np.array(texts)[places[:, place]]
+    pes = problem.pes(ids)
+    found["pes"] = pes
+    found["total_cycles"] = figures.total_cycles
+    found["utilization"] = problem.macs / (figures.total_cycles * pes.astype(np.float64))
+    found["area_mm2"] = problem.area_mm2(ids)
+    if (figures.stall_cycles >= 0).any():
+        found["stall_cycles"] = figures.stall_cycles
+    energy = figures.energy_pj[:, _MID]
+    if len(energy) and not np.isnan(energy).any():
+        found["dram_bytes"] = figures.dram_bytes
+        found["energy_pj"] = energy
+        found["power_w"] = problem.power_w(figures.total_cycles, energy)
+        found["edp_js"] = problem.edp_js(figures.total_cycles, energy)
+    feasible = seen.feasible[exact]
+    found["feasible"] = feasible
+    on_front = np.zeros(len(seen.ids), np.bool_)
+    on_front[front] = True
+    found["front"] = on_front[exact]
+    return found
+
+
+_FIELD_OF_AXIS = {
+    "arrays": "dataflow",
+    "rows": "rows",
+    "cols": "cols",
+    "ifmap_kib": "ifmap_buffer_kib",
+    "filter_kib": "filter_buffer_kib",
+    "ofmap_kib": "ofmap_buffer_kib",
+    "dram_bytes_per_cycle": "dram_bytes_per_cycle",
+    "operand_bytes": "operand_bytes",
+    "psum_bytes": "psum_bytes",
+}
+"""In the order of `space.AXES`."""
+
+
+def axes_of(problem: Problem, *, bandwidth: bool) -> dict[str, tuple[float | str, ...]]:
+    """The axes by the names of `DesignFacts`."""
+    found: dict[str, tuple[float | str, ...]] = {}
+    for axis, name in _FIELD_OF_AXIS.items():
+        values = getattr(problem.space, axis)
+        if axis != "dram_bytes_per_cycle" or bandwidth:
+            found[name] = (
+                tuple(array_name(each) for each in values) if axis == "arrays" else tuple(values)
+            )
+    return found
+
+
+def landscapes(
+    problem: Problem, seen: Visits, found: Candidates | None
+) -> tuple[Landscape, ...]:
+    """The first objective over height × width, for each kind of array.
+
+    Args:
+        problem: what was searched.
+        seen: what was evaluated.
+        found: the designs that might have won, with their bounds; None where nobody counted them.
+    """
+    space = problem.space
+    shape = len(space.arrays), len(space.rows), len(space.cols)
+    good = np.flatnonzero(seen.feasible)
+    values = _least_of_cells(problem, shape, seen.ids[good], seen.values[good, 0])
+    bounds, allowed = np.full(shape, np.nan), np.ones(shape, np.bool_)
+    if found is not None:
+        bounds = _least_of_cells(problem, shape, found.ids, found.bounds[:, 0])
+        allowed = ~np.isnan(bounds)
+    values, bounds = problem.in_unit(values), problem.in_unit(bounds)
+    rows, cols = (_drawn(axis) for axis in (space.rows, space.cols))
+    return tuple(
+        Landscape(
+            dataflow=array_name(array),
+            objective=problem.objectives[0].value,
+            rows=np.array(space.rows)[rows],
+            cols=np.array(space.cols)[cols],
+            values=values[place][np.ix_(rows, cols)],
+            bounds=bounds[place][np.ix_(rows, cols)],
+            allowed=allowed[place][np.ix_(rows, cols)],
+            thinned=len(rows) < len(space.rows) or len(cols) < len(space.cols),
+        )
+        for place, array in enumerate(space.arrays)
+    )
+
+
+def _least_of_cells(
+    problem: Problem, shape: tuple[int, int, int], ids: NDArray[np.int64], values: NDArray[Any]
+) -> NDArray[np.float64]:
+    """(arrays, rows, cols): the least value of the designs in each cell; NaN where there is none."""
+    least = np.full(shape, np.inf)
+    np.minimum.at(least, tuple(problem.space.places(ids)[:, :3].T), values)
+    return np.where(np.isinf(least), np.nan, least)
+
+
+def _drawn(axis: tuple[int, ...]) -> NDArray[np.int64]:
+    """Places of the values of an axis that a picture has room for."""
+    step = -(-len(axis) // MAX_CELLS)
+    return np.arange(step - 1, len(axis), step)
+
+
+def _known(count: np.int64) -> int | None:
+    return None if count < 0 else int(count)

@@ -1,0 +1,166 @@
+"""What is asked of a space of designs: under which model, for which objectives, searched how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from arraysmith.errors import DesignSpaceError
+from arraysmith.flow.models import PIPELINED
+from arraysmith.formats.technology import Technology, read_technology
+from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
+from arraysmith.journal import Identity
+from arraysmith.search.mapper import Goal
+from arraysmith.search.physical_model import Physical
+from arraysmith.search.problem import ENERGETIC, Problem
+from arraysmith.search.scalesim_models import Calc, User
+from arraysmith.search.strategies import STRATEGIES
+from arraysmith.space import DesignSpace, Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arraysmith.search.problem import Model
+    from arraysmith.workload import Workload
+
+EXHAUSTIVE = "exhaustive"
+SEARCHES = (EXHAUSTIVE, *STRATEGIES)
+MODELS = ("scalesim", "physical")
+MODES = ("calc", "user")
+BUDGET = 1000
+"""Evaluations of a search that proves nothing."""
+PORTS = PhysicalAccelerator(rows=1, cols=1, microarchitectures=(Microarchitecture.OS_BUS,))
+"""Ports as wide as the array asks for, one byte an output."""
+_GOALS = {Objective.ENERGY: Goal.ENERGY, Objective.EDP: Goal.EDP}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """All that determines the answer of an exploration, but the network and the space."""
+
+    model: str = "scalesim"
+    """`scalesim` or `physical`."""
+    mode: str = "calc"
+    """Of scalesim: `calc`, which does not stall, or `user`."""
+    objectives: tuple[Objective, ...] = (Objective.CYCLES,)
+    """One, or those of a front; the first decides what is best."""
+    map_for: Goal | None = None
+    """Under physical, what each layer's mapping is best at; None: what is wanted first."""
+    technology: Technology = field(default_factory=read_technology)
+    """What accesses and gates cost."""
+    clock_mhz: float = 1000.0
+    """What powers and EDPs are for."""
+    base: PhysicalAccelerator = PORTS
+    """Under physical, whose ports and output words every design has."""
+    search: str = EXHAUSTIVE
+    """One of `SEARCHES`."""
+    seed: int = 0
+    budget: int = BUDGET
+    """Designs that a strategy may evaluate; an exhaustive search takes what it needs."""
+    patience: int | None = None
+    """Evaluations without an improvement after which a strategy stops."""
+
+    def __post_init__(self) -> None:
+        """Known words, and objectives that the model knows."""
+        for name, value, known in (
+            ("model", self.model, MODELS),
+            ("mode", self.mode, MODES),
+            ("search", self.search, SEARCHES),
+        ):
+            if value not in known:
+                raise DesignSpaceError(f"{name} {value!r} is unknown; give {' or '.join(known)}")
+        if self.budget < 1 or (self.patience is not None and self.patience < 1):
+            raise DesignSpaceError(
+                f"budget {self.budget}, patience {self.patience}; give numbers of at least 1"
+            )
+        if self.model == "physical":
+            return
+        unknown = [each.value for each in self.objectives if each in ENERGETIC]
+        if unknown:
+            raise DesignSpaceError(
+                f"{unknown[0]} is no objective under scalesim: its counts have quirks, and no "
+                "energy of them would be right; give --model physical"
+            )
+        if self.map_for is not None:
+            raise DesignSpaceError("scalesim has no mappings to choose; give --model physical")
+
+    @property
+    def goal(self) -> Goal:
+        """What each layer's mapping is best at."""
+        if self.map_for is not None:
+            return self.map_for
+        return _GOALS.get(self.objectives[0], Goal.CYCLES)
+
+    @property
+    def is_heuristic(self) -> bool:
+        """Whether the answer is only the best found."""
+        return self.search != EXHAUSTIVE
+
+    def fitted(self, space: DesignSpace) -> DesignSpace:
+        """The space as the model takes it: under physical a dataflow is its pipelined array.
+
+        Raises:
+            DesignSpaceError: constraints that the model does not know.
+        """
+        if self.model == "scalesim":
+            if space.constraints.max_power_w is not None:
+                raise DesignSpaceError(
+                    "max_power_w under scalesim, which knows no energies; give --model physical"
+                )
+            return space
+        arrays = tuple(
+            tuple(PIPELINED[each] if isinstance(each, Dataflow) else each for each in array)
+            for array in space.arrays
+        )
+        return replace(space, arrays=arrays)
+
+    def problem(self, workload: Workload, space: DesignSpace) -> Problem:
+        """What is made small over a space that was `fitted`."""
+        return Problem(
+            space=space,
+            objectives=self.objectives,
+            macs=sum(layer.macs for layer in workload.layers),
+            technology=self.technology,
+            clock_mhz=self.clock_mhz,
+        )
+
+    def model_over(self, workload: Workload, problem: Problem) -> Model:
+        """The model of time that answers for designs."""
+        if self.model == "physical":
+            return Physical(
+                workload=workload,
+                space=problem.space,
+                technology=self.technology,
+                base=self.base,
+                goal=self.goal,
+                with_energy=problem.needs_energy,
+            )
+        kind = User if self.mode == "user" else Calc
+        return kind(workload=workload, space=problem.space)
+
+    def identity(self, workload: Workload, space: DesignSpace, model: str) -> Identity:
+        """What an unfinished exploration is recognised by."""
+        facts = {
+            "workload": workload.name,
+            "model": model,
+            "search": self.search,
+            "objectives": ", ".join(self.objectives),
+            "space": " × ".join(f"{n}" for n in space.shape) + " designs",
+            "constraints": _listed(space.constraints.given) or "none",
+            "technology": self.technology.name,
+            "clock_mhz": f"{self.clock_mhz:g}",
+        }
+        if self.is_heuristic:
+            facts |= {
+                "seed": str(self.seed),
+                "budget": str(self.budget),
+                "patience": str(self.patience),
+            }
+        if self.model == "physical":
+            facts["map_for"] = self.goal.value
+        determines: Sequence[Any] = (workload, space, self.technology, self.base)
+        return Identity.of(facts, determines)
+
+
+def _listed(constraints: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in constraints.items())

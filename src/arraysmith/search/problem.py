@@ -1,0 +1,287 @@
+"""What is searched: designs as numbers in, objectives and constraints as arrays out.
+
+Every objective is made small, and none falls when cycles or energy grow; so what a bound on cycles
+and energy gives is a bound on each objective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from arraysmith.errors import DesignSpaceError
+from arraysmith.hardware import Dataflow, Microarchitecture
+from arraysmith.simulation.physical.cost import pe_mm2
+from arraysmith.space import Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from arraysmith.formats.technology import Technology
+    from arraysmith.space import DesignSpace
+
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+EXACT = 2**53
+"""Cycles and PE-cycles below it are whole in a float64."""
+NO_LIMIT = np.iinfo(np.int64).max
+ENERGETIC = {Objective.ENERGY, Objective.EDP}
+"""Objectives that an energy is needed for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Figures:
+    """What the model says of n designs."""
+
+    total_cycles: Ints
+    """-1 where a buffer holds no tile of a layer: no such design can be."""
+    exact: NDArray[np.bool_]
+    """False: the design takes more cycles than were asked about; `total_cycles` is how many it
+    takes at least."""
+    stall_cycles: Ints
+    """-1, and for the next: the model was not asked."""
+    dram_bytes: Ints
+    energy_pj: Floats
+    """(n, 3): low, mid, high; NaN where the model was not asked."""
+
+    def take(self, places: NDArray[np.generic]) -> Figures:
+        """Those of some designs."""
+        return Figures(**{field.name: getattr(self, field.name)[places] for field in FIELDS})
+
+    @staticmethod
+    def of_cycles(total_cycles: Ints) -> Figures:
+        """Nothing but cycles, exact; what is not known takes no memory."""
+        n = len(total_cycles)
+        unknown = np.broadcast_to(np.int64(-1), n)
+        return Figures(
+            total_cycles=total_cycles,
+            exact=np.broadcast_to(np.True_, n),
+            stall_cycles=unknown,
+            dram_bytes=unknown,
+            energy_pj=np.broadcast_to(np.nan, (n, 3)),
+        )
+
+    def records(self) -> NDArray[np.void]:
+        """(n,) of `RECORD`, to be kept or sent."""
+        found = np.zeros(len(self.total_cycles), RECORD)
+        for field in FIELDS:
+            found[field.name] = getattr(self, field.name)
+        return found
+
+    @staticmethod
+    def of_records(records: NDArray[np.void]) -> Figures:
+        """What `records` made."""
+        return Figures(**{field.name: records[field.name].copy() for field in FIELDS})
+
+    @staticmethod
+    def joined(parts: Sequence[Figures]) -> Figures:
+        """One after the other."""
+        return Figures(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in FIELDS
+            }
+        )
+
+
+FIELDS = fields(Figures)
+RECORD = np.dtype(
+    [
+        ("total_cycles", "<i8"),
+        ("exact", "?"),
+        ("stall_cycles", "<i8"),
+        ("dram_bytes", "<i8"),
+        ("energy_pj", "<f8", (3,)),
+    ]
+)
+"""A design's figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bounds:
+    """What no design goes below; arrays that broadcast over `DesignSpace.shape`."""
+
+    total_cycles: Ints
+    energy_pj: Floats | None = None
+    """Mid estimate; None where no objective needs it."""
+
+
+class Model(Protocol):
+    """A model of time over a space, for one network."""
+
+    name: str
+    exact_bounds: bool
+    """Whether the bounds are the figures: then nothing need be evaluated."""
+    least_chunk: int
+    """Designs that are best evaluated together: neighbours share work."""
+
+    def bounds(self) -> Bounds:
+        """Of every design of the space at once."""
+
+    def evaluate(self, ids: Ints, most_cycles: Ints) -> Figures:
+        """(n,) designs exactly, or until one is known to take more cycles than its (n,) limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """A space, what is wanted, and what a network and a technology make of it."""
+
+    space: DesignSpace
+    objectives: tuple[Objective, ...]
+    macs: int
+    technology: Technology
+    clock_mhz: float = 1000.0
+
+    def __post_init__(self) -> None:
+        """At least one objective, none twice."""
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise DesignSpaceError(
+                f"objectives are {', '.join(self.objectives) or 'none'}; give one or several, "
+                "none twice"
+            )
+        if not self.clock_mhz > 0:
+            raise DesignSpaceError(f"a clock of {self.clock_mhz} MHz; give a number above 0")
+
+    @property
+    def needs_energy(self) -> bool:
+        """Whether cycles alone do not decide."""
+        constrained = self.space.constraints.max_power_w is not None
+        return constrained or bool(ENERGETIC & set(self.objectives))
+
+    def pes(self, ids: Ints | None = None) -> Ints:
+        """(n,) PEs of designs; of all where none are named."""
+        return self.spread(self.space.values("rows") * self.space.values("cols"), ids)
+
+    def total_kib(self, ids: Ints | None = None) -> Ints:
+        """(n,) KiB of the three buffers."""
+        names = ("ifmap_kib", "filter_kib", "ofmap_kib")
+        ifmap, filter_, ofmap = (self.space.values(name) for name in names)
+        return self.spread(ifmap + filter_ + ofmap, ids)
+
+    def area_mm2(self, ids: Ints | None = None, estimate: str = "mid") -> Floats:
+        """(n,) area of array and buffers; (7) in docs/technology.md."""
+        constants = self.technology.sets[estimate]
+        space = self.space
+        widths = len(space.operand_bytes), len(space.psum_bytes)
+        each = np.array(
+            [
+                pe_mm2(constants, {_dataflow(kind) for kind in array}, operand, psum)
+                for array in space.arrays
+                for operand in space.operand_bytes
+                for psum in space.psum_bytes
+            ]
+        ).reshape(len(space.arrays), 1, 1, 1, 1, 1, 1, *widths)
+        array = space.values("rows") * space.values("cols") * each
+        kib = space.values("ifmap_kib") + space.values("filter_kib") + space.values("ofmap_kib")
+        return self.spread(array + kib * constants.sram_mm2_per_kib.value, ids)
+
+    def spread(self, grid: NDArray[np.generic], ids: Ints | None = None) -> NDArray[np.generic]:
+        """(n,) values for designs, from a grid that broadcasts over the space's shape."""
+        if ids is None:
+            return np.broadcast_to(grid, self.space.shape).ravel()
+        places = np.unravel_index(ids, self.space.shape)
+        along = [
+            place if length > 1 else 0 for place, length in zip(places, grid.shape, strict=True)
+        ]
+        return np.broadcast_to(grid[tuple(along)], np.shape(ids))
+
+    def power_w(self, cycles: Ints, energy_pj: Floats) -> Floats:
+        """Energy over time; energies may be (n, 3)."""
+        divisor = np.maximum(cycles, 1).astype(np.float64)
+        seconds = divisor / (self.clock_mhz * 1e6)
+        return energy_pj * 1e-12 / (seconds if energy_pj.ndim == 1 else seconds[:, None])
+
+    def edp_js(self, cycles: Ints, energy_pj: Floats) -> Floats:
+        """Energy times time; energies may be (n, 3)."""
+        seconds = cycles / (self.clock_mhz * 1e6)
+        return energy_pj * 1e-12 * (seconds if energy_pj.ndim == 1 else seconds[:, None])
+
+    def values(self, cycles: Ints, energy_pj: Floats | None, ids: Ints | None = None) -> Floats:
+        """(n, objectives), all made small; exact integers where an objective counts.
+
+        Args:
+            cycles: (n,).
+            energy_pj: (n,) mid estimate; None where no objective needs one.
+            ids: (n,) the designs; None are all of the space.
+        """
+        found = []
+        for objective in self.objectives:
+            if objective is Objective.CYCLES:
+                found.append(cycles.astype(np.float64))
+            elif objective is Objective.AREA:
+                found.append(self.area_mm2(ids))
+            elif objective in {Objective.PE_CYCLES, Objective.UTILIZATION}:
+                # MACs are given, so the most utilization is the fewest PE-cycles; those are whole.
+                found.append(cycles * self.pes(ids).astype(np.float64))
+            elif energy_pj is None:
+                raise DesignSpaceError(f"{objective} is no objective of this model of time")
+            elif objective is Objective.ENERGY:
+                found.append(energy_pj)
+            else:
+                found.append(self.edp_js(cycles, energy_pj))
+        return np.stack(found, axis=1)
+
+    def in_unit(self, values: Floats) -> Floats:
+        """(n,) values of the first objective in its own unit: a utilization from PE-cycles."""
+        if self.objectives[0] is Objective.UTILIZATION:
+            with np.errstate(divide="ignore"):
+                return self.macs / values
+        return values
+
+    def violations(self, cycles: Ints, energy_pj: Floats | None, ids: Ints | None = None) -> Floats:
+        """(n, constraints): at most 0 where a design keeps one; what `constraints.given` names.
+
+        Of bounds instead of figures it is the least that a design may violate, but for the power:
+        a slow design needs little.
+        """
+        limits = self.space.constraints
+        found: list[Floats] = []
+        if limits.max_pes is not None:
+            found.append(self.pes(ids) - float(limits.max_pes))
+        if limits.max_area_mm2 is not None:
+            found.append(self.area_mm2(ids) - limits.max_area_mm2)
+        if limits.max_total_kib is not None:
+            found.append(self.total_kib(ids) - float(limits.max_total_kib))
+        if limits.max_power_w is not None:
+            if energy_pj is None:
+                raise DesignSpaceError("a power is known under the model physical alone")
+            found.append(self.power_w(cycles, energy_pj) - limits.max_power_w)
+        if limits.min_utilization is not None:
+            pe_cycles = cycles * self.pes(ids).astype(np.float64)
+            found.append(limits.min_utilization - self.macs / np.maximum(pe_cycles, 1))
+        n = len(cycles)
+        return np.stack(found, axis=1) if found else np.zeros((n, 0))
+
+    def most_cycles(self, ids: Ints, archive: Floats) -> Ints:
+        """(n,) cycles above which a design is no better than some point of an archive.
+
+        A point rules a design out once the design is no better in any objective. Those that do not
+        count cycles are known before; the others give a number of cycles each.
+
+        Args:
+            ids: (n,) designs.
+            archive: (k, objectives) figures of designs that keep all constraints.
+        """
+        if self.needs_energy or not len(archive):
+            return np.full(len(ids), NO_LIMIT)
+        fixed = np.ones((len(ids), len(archive)), np.bool_)
+        least = np.zeros((len(ids), len(archive)))
+        for place, objective in enumerate(self.objectives):
+            points = archive[:, place]
+            if objective is Objective.AREA:
+                fixed &= points <= self.area_mm2(ids)[:, None]
+            elif objective is Objective.CYCLES:
+                least = np.maximum(least, points)
+            else:
+                least = np.maximum(least, np.ceil(points / self.pes(ids)[:, None]))
+        limits = np.where(fixed, least, np.inf).min(axis=1)
+        return np.where(np.isinf(limits), NO_LIMIT, np.minimum(limits, EXACT)).astype(np.int64)
+
+
+def _dataflow(kind: Dataflow | Microarchitecture) -> Dataflow:
+    return kind.dataflow if isinstance(kind, Microarchitecture) else kind

@@ -1,0 +1,247 @@
+"""SCALE-Sim's two modes over a space of designs.
+
+CALC mode does not stall, so its cycles are a closed form. For one dataflow a layer takes
+ceil(S_R/R)·ceil(S_C/C)·(T + αR + C - 2) - 1 cycles. The first factor depends on layer and R alone,
+the second on layer and C alone, so over a grid of R × C
+
+    A[R, l] = ceil(S_R[l] / R)       B[l, C] = ceil(S_C[l] / C)
+    total   = (A·(T - 2)) @ B + (αR + C) ∘ (A @ B) - layers                 (14) in docs/cycles.md
+
+float64 holds every one of these integers exactly below 2^53; beyond, Python's integers compute.
+USER mode takes those cycles and the stalls on top, so CALC is its lower bound.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arraysmith.errors import DesignSpaceError, InvalidWorkloadError
+from arraysmith.hardware import Dataflow, StreamBandwidths
+from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures
+from arraysmith.simulation.scalesim.closed_form import MODEL
+from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from arraysmith.space import DesignSpace
+    from arraysmith.workload import Workload
+
+    Ints = NDArray[np.int64]
+
+MAX_CELLS = 20_000_000
+"""Of the grid of arrays whose cycles are held at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calc:
+    """CALC mode: closed form, exact for every design at once."""
+
+    workload: Workload
+    space: DesignSpace
+    name: str = MODEL
+    exact_bounds: bool = True
+    least_chunk: int = 4096
+
+    def __post_init__(self) -> None:
+        """Whether the space is SCALE-Sim's, and its cycles can be counted."""
+        check_dataflows(self.space)
+        for dataflow in {each for array in self.space.arrays for each in array}:
+            on_array, count = self._layers(dataflow)
+            check_countable(
+                on_array, count, np.array(self.space.rows), np.array(self.space.cols), dataflow
+            )
+
+    def bounds(self) -> Bounds:
+        """The cycles themselves.
+
+        Raises:
+            DesignSpaceError: more arrays than memory holds.
+            InvalidWorkloadError: a design without any cycle.
+        """
+        space = self.space
+        cells = len(space.arrays) * len(space.rows) * len(space.cols)
+        if cells > MAX_CELLS:
+            raise DesignSpaceError(
+                f"{cells:,} arrays are more than {MAX_CELLS:,}, so they cannot all be computed; "
+                "give --rows and --cols a step, or --search genetic"
+            )
+        grids = np.stack([self._grid(array) for array in space.arrays])
+        self._check_cycles(grids)
+        return Bounds(total_cycles=grids.reshape(*grids.shape, 1, 1, 1, 1, 1, 1))
+
+    def evaluate(self, ids: Ints, most_cycles: Ints) -> Figures:
+        """(n,) designs; there is no need to stop early."""
+        del most_cycles
+        places = self.space.places(ids)
+        rows = np.array(self.space.rows, np.int64)[places[:, 1], None]
+        cols = np.array(self.space.cols, np.int64)[places[:, 2], None]
+        total = np.zeros(len(ids), np.int64)
+        for kind, array in enumerate(self.space.arrays):
+            members = np.flatnonzero(places[:, 0] == kind)
+            cycles = np.full((len(members), len(self._layers(array[0])[1])), NO_LIMIT)
+            for dataflow in array:
+                (S_R, S_C, T), count = self._layers(dataflow)[0].T, self._layers(dataflow)[1]
+                R, C = rows[members], cols[members]
+                folds = -(-S_R // R) * -(-S_C // C)
+                cycles = np.minimum(cycles, folds * (T + ALPHA[dataflow] * R + C - 2) - 1)
+            total[members] = cycles @ count
+        self._check_cycles(total)
+        return Figures.of_cycles(total)
+
+    def _layers(self, dataflow: Dataflow) -> tuple[Ints, Ints]:
+        """(layers, 3) S_R, S_C, T of each kind of layer, and (layers,) how often it occurs."""
+        matrices = Counter(im2col(layer) for layer in self.workload.layers)
+        on_array = [matrix.on_array(dataflow) for matrix in matrices]
+        return np.array(on_array, np.int64), np.array(list(matrices.values()), np.int64)
+
+    def _grid(self, array: tuple[Dataflow, ...]) -> Ints:
+        """(rows, cols) cycles of the network; each layer on the dataflow that suits it best."""
+        rows, cols = np.array(self.space.rows, np.int64), np.array(self.space.cols, np.int64)
+        if len(array) == 1:
+            return total_cycles(*self._layers(array[0]), rows, cols, ALPHA[array[0]])
+        total = np.zeros((len(rows), len(cols)), np.int64)
+        layers = len(self._layers(array[0])[1])
+        for layer in range(layers):
+            each = []
+            for dataflow in array:
+                on_array, count = self._layers(dataflow)
+                one = slice(layer, layer + 1)
+                each.append(
+                    total_cycles(on_array[one], count[one], rows, cols, ALPHA[dataflow])
+                )
+            total += np.minimum.reduce(each)
+        return total
+
+    def _check_cycles(self, total: Ints) -> None:
+        if not total.all():
+            raise InvalidWorkloadError(
+                f"workload {self.workload.name!r} is nothing but single products, which SCALE-Sim "
+                "counts as 0 cycles on a 1×1 array; give it a larger layer"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class User:
+    """USER mode: CALC's cycles and the stalls of three streams, from the exact memory model."""
+
+    workload: Workload
+    space: DesignSpace
+    name: str = "scalesim USER"
+    exact_bounds: bool = False
+    least_chunk: int = 1
+
+    def __post_init__(self) -> None:
+        """Whether the space is one that USER mode knows."""
+        check_dataflows(self.space)
+        for rate in self.space.dram_bytes_per_cycle:
+            if rate != int(rate) or rate < 1:
+                raise DesignSpaceError(
+                    f"--bandwidth {rate} in USER mode; SCALE-Sim takes whole words a cycle, from 1"
+                )
+
+    def bounds(self) -> Bounds:
+        """CALC's cycles: a stall only adds to them."""
+        return Calc(workload=self.workload, space=self.space).bounds()
+
+    def evaluate(self, ids: Ints, most_cycles: Ints) -> Figures:
+        """(n,) designs by the exact memory model, layer by layer."""
+        del most_cycles
+        found = [self._one(int(number)) for number in ids]
+        cycles, stalls = np.array(found, np.int64).reshape(-1, 2).T
+        return Figures(
+            total_cycles=cycles,
+            exact=np.ones(len(ids), np.bool_),
+            stall_cycles=stalls,
+            dram_bytes=np.full(len(ids), -1, np.int64),
+            energy_pj=np.full((len(ids), 3), np.nan),
+        )
+
+    def _one(self, number: int) -> tuple[int, int]:
+        # Compiled code, only where it is needed.
+        from arraysmith.simulation.scalesim.model import simulate  # noqa: PLC0415
+
+        bandwidths = streams(float(self.space.columns(np.array([number]))[RATE][0]))
+        results = [
+            simulate(self.workload, accelerator, bandwidths).layers
+            for accelerator in self.space.scalesim(number)
+        ]
+        best = [
+            min(choices, key=lambda layer: layer.total_cycles)
+            for choices in zip(*results, strict=True)
+        ]
+        return sum(layer.total_cycles for layer in best), sum(layer.stall_cycles for layer in best)
+
+
+RATE = "dram_bytes_per_cycle"
+
+
+def streams(words_per_cycle: float) -> StreamBandwidths:
+    """The same for each of the three streams."""
+    words = int(words_per_cycle)
+    return StreamBandwidths(
+        ifmap_words_per_cycle=words, filter_words_per_cycle=words, ofmap_words_per_cycle=words
+    )
+
+
+def check_dataflows(space: DesignSpace) -> None:
+    """Whether the arrays of a space are SCALE-Sim's.
+
+    Raises:
+        DesignSpaceError: they are built in ways that it does not know.
+    """
+    for array in space.arrays:
+        for each in array:
+            if not isinstance(each, Dataflow):
+                raise DesignSpaceError(
+                    f"{each} is a microarchitecture, of the model physical; scalesim has the "
+                    "dataflows os, ws, is"
+                )
+
+
+def total_cycles(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) -> Ints:
+    """(rows, cols): cycles of the whole network for every array, (14).
+
+    Args:
+        on_array: (layers, 3), S_R, S_C and T of each layer.
+        count: (layers,), how often each layer occurs.
+        rows, cols: array heights and widths.
+        alpha: 1 for OS, 2 for WS and IS.
+    """
+    S_R, S_C, T = on_array.T
+    kind = np.float64 if _largest(on_array, count, rows, cols, alpha) < EXACT else np.int64
+    A = (-(-S_R // rows[:, None]) * count).astype(kind)  # (rows, layers)
+    B = (-(-S_C[:, None] // cols)).astype(kind)  # (layers, cols)
+    folds = A @ B
+    skew = (alpha * rows[:, None] + cols).astype(kind)
+    total = (A * (T - 2)) @ B + skew * folds
+    cycles: Ints = total.astype(np.int64) - int(count.sum())
+    return cycles
+
+
+def check_countable(
+    on_array: Ints, count: Ints, rows: Ints, cols: Ints, dataflow: Dataflow
+) -> None:
+    """Whether 64 bits hold the cycles of the smallest arrays.
+
+    Raises:
+        DesignSpaceError: they do not.
+    """
+    if _largest(on_array, count, rows, cols, ALPHA[dataflow]) > NO_LIMIT:
+        raise DesignSpaceError(
+            "the smallest arrays take more cycles than 64 bits count; start rows and cols higher"
+        )
+
+
+def _largest(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) -> int:
+    """A bound in Python's integers: it decides whether the rest may overflow."""
+    folds = [
+        n * -(-r // int(rows.min())) * -(-c // int(cols.min()))
+        for n, (r, c, _) in zip(count.tolist(), on_array.tolist(), strict=True)
+    ]
+    longest = int(on_array[:, 2].max()) + alpha * int(rows.max()) + int(cols.max()) + 2
+    return sum(folds) * longest
