@@ -15,30 +15,34 @@ if TYPE_CHECKING:
     from arraysmith.errors import ArraysmithError
     from arraysmith.flow.compare import compare
     from arraysmith.flow.demo import demo
-    from arraysmith.flow.designs import explore_physical
-    from arraysmith.flow.hardware import explore, read_workload, simulate
+    from arraysmith.flow.exploration import explore
+    from arraysmith.flow.explored_files import read_designs
+    from arraysmith.flow.hardware import read_workload, simulate
+    from arraysmith.flow.lasting import Lasting
     from arraysmith.flow.learning import fetch_mnist, train
     from arraysmith.flow.mapping import map_network, simulate_physical
     from arraysmith.flow.quantization import compare_schemes, evaluate, export, quantize
-    from arraysmith.flow.report import read_designs, report
+    from arraysmith.flow.report import report
     from arraysmith.formats.mappings import read_mappings
     from arraysmith.formats.technology import read_technology
     from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
     from arraysmith.mapping import Mapping, Tile
     from arraysmith.search.mapper import Goal, best_mapping
-    from arraysmith.search.space import DesignSpace, Objective
     from arraysmith.simulation.physical.cost import EnergyTable
+    from arraysmith.space import Constraints, DesignSpace, Objective
     from arraysmith.workload import Conv2d, Gemm, Workload
 
 __all__ = [
     "Accelerator",
     "ArraysmithError",
+    "Constraints",
     "Conv2d",
     "Dataflow",
     "DesignSpace",
     "EnergyTable",
     "Gemm",
     "Goal",
+    "Lasting",
     "Mapping",
     "Microarchitecture",
     "Objective",
@@ -52,7 +56,6 @@ __all__ = [
     "demo",
     "evaluate",
     "explore",
-    "explore_physical",
     "export",
     "fetch_mnist",
     "map_network",
@@ -70,15 +73,17 @@ __all__ = [
 _HOMES = {
     "Accelerator": "hardware",
     "ArraysmithError": "errors",
+    "Constraints": "space",
     "Conv2d": "workload",
     "Dataflow": "hardware",
-    "DesignSpace": "search.space",
+    "DesignSpace": "space",
     "EnergyTable": "simulation.physical.cost",
     "Gemm": "workload",
     "Goal": "search.mapper",
+    "Lasting": "flow.lasting",
     "Mapping": "mapping",
     "Microarchitecture": "hardware",
-    "Objective": "search.space",
+    "Objective": "space",
     "PhysicalAccelerator": "hardware",
     "Tile": "mapping",
     "Workload": "workload",
@@ -87,13 +92,12 @@ _HOMES = {
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
     "evaluate": "flow.quantization",
-    "explore": "flow.hardware",
-    "explore_physical": "flow.designs",
+    "explore": "flow.exploration",
     "export": "flow.quantization",
     "fetch_mnist": "flow.learning",
     "map_network": "flow.mapping",
     "quantize": "flow.quantization",
-    "read_designs": "flow.report",
+    "read_designs": "flow.explored_files",
     "read_mappings": "formats.mappings",
     "read_technology": "formats.technology",
     "read_workload": "flow.hardware",

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from arraysmith.cli import compare, hardware, learning, physical, simulate, worked_example
+from arraysmith.cli import compare, explore, learning, physical, simulate, worked_example
 from arraysmith.cli.terminal import errors_in_one_line, show_any_text
 from arraysmith.version import __version__
 
@@ -29,7 +29,7 @@ for verb in (
     *learning.VERBS,
     *simulate.VERBS,
     *physical.VERBS,
-    *hardware.VERBS,
+    *explore.VERBS,
     *compare.VERBS,
     *worked_example.VERBS,
 ):

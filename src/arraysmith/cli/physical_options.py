@@ -51,6 +51,17 @@ def physical_options(verb: Verb) -> Verb:
             "is-double-buffered; commas separate arrays, + joins what one array can do  "
             f"[default: {DEFAULT_MICROARCHITECTURE}]",
         ),
+        _word_option("operand", 1, "a word of ifmap and filter"),
+        _word_option("psum", 4, "a partial sum"),
+    ]
+    for option in reversed(options):
+        verb = option(verb)
+    return ports_and_technology(verb)
+
+
+def ports_and_technology(verb: Verb) -> Verb:
+    """Options that every design of a space shares."""
+    options = [
         *(
             click.option(
                 f"--{operand}-port",
@@ -62,21 +73,7 @@ def physical_options(verb: Verb) -> Verb:
             )
             for operand in ("ifmap", "filter", "ofmap")
         ),
-        *(
-            click.option(
-                f"--{word}-bytes",
-                type=int,
-                default=default,
-                show_default=True,
-                metavar="BYTES",
-                help=f"Of {what}.",
-            )
-            for word, default, what in (
-                ("operand", 1, "a word of ifmap and filter"),
-                ("psum", 4, "a partial sum"),
-                ("output", 1, "an output, in DRAM"),
-            )
-        ),
+        _word_option("output", 1, "an output, in DRAM"),
         click.option(
             "--whole-buffers",
             is_flag=True,
@@ -101,6 +98,17 @@ def physical_options(verb: Verb) -> Verb:
     for option in reversed(options):
         verb = option(verb)
     return verb
+
+
+def _word_option(word: str, default: int, what: str) -> Any:  # noqa: ANN401
+    return click.option(
+        f"--{word}-bytes",
+        type=int,
+        default=default,
+        show_default=True,
+        metavar="BYTES",
+        help=f"Of {what}.",
+    )
 
 
 def check_together(time_model: str, belongs: dict[str, tuple[str, ...]]) -> None:
@@ -191,7 +199,7 @@ def base_of(
     from arraysmith.flow.models import PIPELINED
     from arraysmith.formats.config import read_config
     from arraysmith.formats.mappings import read_mappings
-    from arraysmith.search.space import parse_dataflows
+    from arraysmith.space import parse_dataflows
 
     base: dict[str, Any] = {}
     if given["dataflow"] is not None and given["microarchitecture"] is not None:
@@ -203,7 +211,9 @@ def base_of(
         base["microarchitectures"] = ((PIPELINED[array.dataflow],),)
     if given["dataflow"] is not None:
         dataflows = parse_dataflows(given["dataflow"])
-        base["microarchitectures"] = tuple((PIPELINED[each],) for each in dataflows)
+        base["microarchitectures"] = tuple(
+            tuple(PIPELINED[each] for each in array) for array in dataflows
+        )
     elif mappings is not None and config is None:
         # One array that can do whatever the file asks for.
         named = [mapping.microarchitecture for mapping in read_mappings(mappings, workload)]

@@ -155,7 +155,7 @@ def simulate(
         return
     from arraysmith.flow import hardware
     from arraysmith.formats.config import read_config
-    from arraysmith.search.space import parse_dataflows
+    from arraysmith.space import parse_dataflows
 
     del layout  # SCALE-Sim opens it and reads nothing from it
     workload = given_workload(model, topology, input_type)
@@ -163,8 +163,10 @@ def simulate(
     base = hardware.DEFAULT_ACCELERATOR if found is None else found.accelerator
     base = with_options(base, rows, cols, (ifmap_kib, filter_kib, ofmap_kib), bandwidth)
     given = "os,ws,is" if found is None else base.dataflow.value
-    dataflows = parse_dataflows(dataflow or given)
-    accelerators = tuple(replace(base, dataflow=each) for each in dataflows)
+    arrays = parse_dataflows(dataflow or given)
+    if any(len(array) > 1 for array in arrays):
+        raise click.UsageError("SCALE-Sim simulates one dataflow at a time; separate them by commas")
+    accelerators = tuple(replace(base, dataflow=array[0]) for array in arrays)
     bandwidths = None if found is None else found.bandwidths
     progress = progress_bars(quiet=quiet)
     if parent is None:

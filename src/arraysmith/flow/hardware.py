@@ -1,25 +1,17 @@
-"""The verbs of the hardware wing: read a workload, simulate it, explore arrays for it."""
+"""The verbs of the hardware wing: read a workload, simulate it."""
 
 from __future__ import annotations
 
 import csv
 import io
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from arraysmith.errors import InputFileError, InvalidWorkloadError
-from arraysmith.files import is_safe_name, write_text, writing
+from arraysmith.errors import InputFileError
+from arraysmith.files import is_safe_name, write_text
 from arraysmith.formats.topology import read_topology, topology_text
 from arraysmith.hardware import Accelerator, Dataflow
-from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
+from arraysmith.performance import NetworkMetrics
 from arraysmith.progress import silent
-from arraysmith.search.exhaustive import Design, Exploration
-from arraysmith.search.exhaustive import explore as explore_space
-from arraysmith.search.space import Objective
-from arraysmith.simulation.scalesim.closed_form import simulate as simulate_workload
 from arraysmith.simulation.scalesim.columns import columns
 from arraysmith.store import RunFolder
 
@@ -30,13 +22,10 @@ if TYPE_CHECKING:
     from arraysmith.formats.topology import Kind
     from arraysmith.hardware import StreamBandwidths
     from arraysmith.progress import Progress
-    from arraysmith.search.space import DesignSpace
     from arraysmith.simulation.scalesim.quirks import Quirk
     from arraysmith.workload import Workload
 
 DEFAULT_ACCELERATOR = Accelerator(rows=16, cols=16, dataflow=Dataflow.OS, filter_buffer_kib=128)
-DESIGNS_FILE = "designs.npz"
-RANKED = 10
 
 
 def read_workload(source: Path, kind: Kind = "conv", *, grouped: bool = False) -> Workload:
@@ -207,64 +196,6 @@ def simulation_csv(results: tuple[NetworkMetrics, ...]) -> str:
     return text.getvalue()
 
 
-def explore(
-    workload: Workload,
-    space: DesignSpace,
-    output: Path | None = None,
-    *,
-    objective: Objective = Objective.CYCLES,
-    accelerator: Accelerator = DEFAULT_ACCELERATOR,
-    command: str = "arraysmith.explore()",
-) -> ExplorationFacts:
-    """Compute every design of a space and name the best: the optimum, proven by having them all.
-
-    Args:
-        workload: the layers.
-        space: rows, columns, dataflows and the limit on PEs.
-        output: a run folder to write into, if any: designs.npz (every design that keeps the limit),
-            figs/exploration.png and the exploration section of metrics.json.
-        objective: what is made best.
-        accelerator: the buffers and the bandwidth that each design has.
-        command: what to record as the origin.
-    """
-    start = time.perf_counter()
-    found = explore_space(workload, space)
-    ranking = found.ranking(objective, RANKED)
-    seconds = time.perf_counter() - start
-
-    ranked = tuple(_with_memory(design, workload, accelerator) for design in ranking)
-    per_dataflow = [
-        design for dataflow in space.dataflows for design in found.ranking(objective, 1, dataflow)
-    ]
-    result = ExplorationFacts(
-        workload=workload.name,
-        model=found.model,
-        layers=len(workload.layers),
-        macs=found.macs,
-        rows=space.rows,
-        cols=space.cols,
-        dataflows=tuple(dataflow.value for dataflow in space.dataflows),
-        max_pes=space.max_pes,
-        ifmap_buffer_kib=accelerator.ifmap_buffer_kib,
-        filter_buffer_kib=accelerator.filter_buffer_kib,
-        ofmap_buffer_kib=accelerator.ofmap_buffer_kib,
-        dram_words_per_cycle=accelerator.dram_words_per_cycle,
-        objective=objective.value,
-        covered=space.size,
-        designs=space.designs,
-        best=ranked[0],
-        ranking=ranked,
-        best_per_dataflow=tuple(
-            _with_memory(design, workload, accelerator) for design in per_dataflow
-        ),
-        front=tuple(_facts(design) for design in found.front),
-        seconds=seconds,
-    )
-    if output is not None:
-        _write_exploration(RunFolder(output), found, result, command)
-    return result
-
-
 def output_folder(parent: Path, name: str) -> Path:
     """`parent/name` for a name that came from a file.
 
@@ -276,40 +207,3 @@ def output_folder(parent: Path, name: str) -> Path:
             f"run name {name!r} cannot be a folder; use letters, digits, dots, dashes, underscores"
         )
     return parent / name
-
-
-def _facts(design: Design) -> DesignFacts:
-    return DesignFacts(
-        rows=design.rows,
-        cols=design.cols,
-        dataflow=design.dataflow.value,
-        pes=design.pes,
-        total_cycles=design.total_cycles,
-        utilization=design.utilization,
-    )
-
-
-def _with_memory(design: Design, workload: Workload, accelerator: Accelerator) -> DesignFacts:
-    """A design with what the closed form says of its memories."""
-    array = replace(accelerator, rows=design.rows, cols=design.cols, dataflow=design.dataflow)
-    try:
-        simulated = simulate_workload(workload, array)
-    except InvalidWorkloadError:  # a layer of a single cycle: SCALE-Sim has no figures for it
-        return _facts(design)
-    return replace(
-        _facts(design),
-        dram_words=simulated.dram_words,
-        peak_dram_words_per_cycle=simulated.peak_dram_words_per_cycle,
-    )
-
-
-def _write_exploration(
-    run: RunFolder, found: Exploration, facts: ExplorationFacts, command: str
-) -> None:
-    from arraysmith.reporting import png
-    from arraysmith.reporting.heatmap import heat_maps
-
-    with writing(run.path / DESIGNS_FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **found.columns())
-    png.exploration(run.figure("exploration"), facts, heat_maps(facts, found.columns()))
-    run.record("exploration", facts, command)
