@@ -45,3 +45,7 @@ class DesignSpaceError(ArraysmithError):
 
 class MissingExtraError(ArraysmithError):
     """An optional dependency is not installed."""
+
+
+class WorkersError(ArraysmithError):
+    """Parallel workers cannot be reached, were killed, or are not what they should be."""
