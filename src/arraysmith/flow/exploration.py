@@ -110,7 +110,12 @@ def _with_proof(
 ) -> tuple[Visits, str]:
     with progress("exploring", len(found.ids)) as evaluate.advance:
         seen = exhaustive.search(
-            problem, found, evaluate, advance=evaluate.advance, note=_note(problem)
+            problem,
+            found,
+            evaluate,
+            evaluate.model.groups,
+            advance=evaluate.advance,
+            note=_note(problem),
         )
     return seen, "no design that was left can be better"
 

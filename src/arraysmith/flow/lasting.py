@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from arraysmith.errors import DesignSpaceError
 from arraysmith.journal import JOURNAL, Existing, open_journal
 from arraysmith.progress import ignore
 from arraysmith.search.problem import NO_LIMIT, RECORD, Figures
-from arraysmith.search.workers import chunked, cluster, in_process, processes
+from arraysmith.search.workers import InProcess, chunked, open_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from arraysmith.search.workers import Workers
 
     Ints = NDArray[np.int64]
+
+_PATIENCE_SECONDS = 2.0
+"""About what it takes to start processes and to load compiled code in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +60,6 @@ class Lasting:
             return Existing.RESTART
         return Existing.RESUME if self.resume else Existing.REFUSE
 
-    @contextmanager
-    def workers(self) -> Iterator[Workers]:
-        """Those that were asked for."""
-        if self.cluster is not None:
-            with cluster(self.cluster) as found:
-                yield found
-        elif self.jobs > 1:
-            with processes(self.jobs) as found:
-                yield found
-        else:
-            yield in_process()
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Evaluations:
@@ -75,14 +67,18 @@ class Evaluations:
 
     model: Model
     workers: Workers
+    patience_seconds: float
+    """Of work that is done here before there are other processes for it."""
     journal: Journal | None
     advance: Advance = field(default=ignore)
+    evaluated: int = 0
+    """Designs, without those that the journal knew."""
 
     def __call__(self, ids: Ints, most_cycles: Ints | None) -> Figures:
         """(n,) figures of designs in their order.
 
         Args:
-            ids: (n,) designs.
+            ids: (n,) designs, each once.
             most_cycles: (n,) limits; None is no limit.
         """
         limits = np.full(len(ids), NO_LIMIT) if most_cycles is None else most_cycles
@@ -91,22 +87,38 @@ class Evaluations:
         if self.journal is not None:
             known, records = self.journal.lookup(ids)
             self.advance(int(known.sum()))
-        # Neighbours share work, and they are evaluated together when they stand together.
         missing = np.flatnonzero(~known)
-        missing = missing[np.argsort(ids[missing], kind="stable")]
-        items = np.stack([ids[missing], limits[missing]], axis=1)
-        work = partial(_evaluated, self.model)
-        for places, found in chunked(self.workers, work, items):
+        groups = _grouped(missing, self.model.groups(ids[missing]))
+        asked = np.where(groups[..., None] < 0, -1, np.stack([ids, limits], axis=1)[groups])
+        for places, found in self._everywhere(asked):
+            whose = groups[places]
+            inside = whose >= 0
             if self.journal is not None:
-                self.journal.append(ids[missing[places]], found)
-            records[missing[places]] = found
-            self.advance(len(found))
+                self.journal.append(ids[whose[inside]], found[inside])
+            records[whose[inside]] = found[inside]
+            self.evaluated += int(inside.sum())
+            self.advance(int(inside.sum()))
         return Figures.of_records(records)
 
     def finish(self) -> None:
         """All that was needed is evaluated."""
         if self.journal is not None and self.journal.finished is None:
             self.journal.finish(b"")
+
+    def _everywhere(self, asked: Ints) -> Iterator[tuple[slice, NDArray[np.void]]]:
+        """Here as long as it is quick; then by the workers, who take a while to start."""
+        work = partial(_evaluated, self.model)
+        done = 0
+        start = time.perf_counter()
+        if self.patience_seconds > 0:
+            for places, found in chunked(InProcess(), work, asked):
+                yield places, found
+                done = places.stop
+                if time.perf_counter() - start > self.patience_seconds:
+                    break
+            self.patience_seconds -= time.perf_counter() - start
+        for places, found in chunked(self.workers, work, asked[done:]):
+            yield slice(places.start + done, places.stop + done), found
 
 
 @contextmanager
@@ -117,6 +129,7 @@ def evaluations(
 
     Raises:
         OutputError, InputFileError: as `open_journal` says.
+        WorkersError: the cluster cannot be reached.
     """
     with ExitStack() as stack:
         journal = None
@@ -124,10 +137,32 @@ def evaluations(
             journal = stack.enter_context(
                 open_journal(output / JOURNAL, identity, RECORD, lasting.existing)
             )
-        workers = stack.enter_context(lasting.workers())
-        yield Evaluations(model=model, workers=workers, journal=journal)
+        workers = stack.enter_context(open_workers(lasting.jobs, lasting.cluster))
+        yield Evaluations(
+            model=model,
+            workers=workers,
+            patience_seconds=0 if lasting.cluster else _PATIENCE_SECONDS,
+            journal=journal,
+        )
 
 
-def _evaluated(model: Model, items: Ints) -> NDArray[np.void]:
-    """Figures of designs (n, 2): number and limit. At the top of a module, to be sent."""
-    return model.evaluate(items[:, 0], items[:, 1]).records()
+def _grouped(places: Ints, groups: Ints) -> Ints:
+    """(groups, most members): places of one group side by side, -1 where a group has no more."""
+    order = np.argsort(groups, kind="stable")
+    _, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
+    found = np.full((len(first), int(counts.max(initial=1))), -1)
+    member = np.arange(len(order)) - np.repeat(first, counts)
+    found[np.repeat(np.arange(len(first)), counts), member] = places[order]
+    return found
+
+
+def _evaluated(model: Model, asked: Ints) -> NDArray[np.void]:
+    """(groups, members) figures of designs (groups, members, 2): number, or -1, and limit.
+
+    At the top of a module, so that it can be sent to a worker.
+    """
+    found = np.zeros(asked.shape[:2], RECORD)
+    inside = asked[..., 0] >= 0
+    designs = asked[inside]
+    found[inside] = model.evaluate(designs[:, 0], designs[:, 1]).records()
+    return found

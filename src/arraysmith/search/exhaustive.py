@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 MAX_DESIGNS = 20_000_000
 """Whose bounds are held at once."""
-_FIRST_ROUND, _LARGEST_ROUND = 32, 4096
-"""Designs visited before the front is looked at again; a round is twice as large as the last."""
+_ROUNDS = {1: (2, 256), 2: (32, 1024)}
+"""Groups of designs in the first round and in the largest, for one objective and for several; each
+round is twice as large as the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -165,6 +166,7 @@ def search(
     problem: Problem,
     found: Candidates,
     evaluate: Evaluate,
+    groups: Callable[[Ints], Ints],
     *,
     advance: Advance,
     note: Callable[[Floats], str] = lambda _: "",
@@ -175,20 +177,28 @@ def search(
         problem: what is wanted.
         found: the designs that may win.
         evaluate: exact figures of (n,) designs, or that they take more cycles than (n,) limits.
+        groups: which of (n,) designs are best evaluated together.
         advance: is told of designs that are ruled out; `evaluate` tells of those it is given.
         note: the best so far in words, from the values of the archive.
     """
     visited: list[Visits] = []
     archive = Archive.empty(len(problem.objectives), 4)
+    order = keys(problem, found.ids, found.cycles)
     # The sum of logarithms weighs objectives of any unit alike.
     score = np.log(np.maximum(found.bounds, np.finfo(np.float64).tiny)).sum(axis=1)
-    order = keys(problem, found.ids, found.cycles)
     alive = np.lexsort((*order.T[::-1], score))
-    size = _FIRST_ROUND
+    size, largest = _ROUNDS[min(len(problem.objectives), 2)]
     while len(alive):
-        chosen, rest = alive[:size], alive[size:]
+        limits = problem.most_cycles(found.ids[alive], archive.values)
+        if len(archive.values) and not problem.needs_energy:
+            # How far below the best of its kind a design may be.
+            score = found.cycles[alive] / np.maximum(limits, 1)
+            placed = np.argsort(score, kind="stable")
+            alive, limits = alive[placed], limits[placed]
+        now = _first_groups(groups(found.ids[alive]), size)
+        chosen, rest = alive[now], alive[~now]
         ids = found.ids[chosen]
-        seen = visits(problem, ids, evaluate(ids, problem.most_cycles(ids, archive.values)))
+        seen = visits(problem, ids, evaluate(ids, limits[now]))
         visited.append(seen)
         good = np.flatnonzero(seen.feasible)
         archive = archive.joined(
@@ -196,8 +206,16 @@ def search(
         )
         alive = rest[~archive.rules_out(found.bounds[rest], order[rest])]
         advance(len(rest) - len(alive), note(archive.values))
-        size = min(2 * size, _LARGEST_ROUND)
+        size = min(2 * size, largest)
     return joined(visited)
+
+
+def _first_groups(groups: Ints, size: int) -> NDArray[np.bool_]:
+    """(n,) whether a design is of the first `size` groups in this order."""
+    kinds, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    chosen = np.zeros(len(kinds), np.bool_)
+    chosen[np.argsort(first)[:size]] = True
+    return chosen[inverse]
 
 
 def visits(problem: Problem, ids: Ints, figures: Figures) -> Visits:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EXACT = 2**53
 """Cycles and PE-cycles below it are whole in a float64."""
 NO_LIMIT = np.iinfo(np.int64).max
+_AT_ONCE = 4096
+"""Designs that are held against an archive at a time."""
 ENERGETIC = {Objective.ENERGY, Objective.EDP}
 """Objectives that an energy is needed for."""
 
@@ -117,8 +119,9 @@ class Model(Protocol):
     name: str
     exact_bounds: bool
     """Whether the bounds are the figures: then nothing need be evaluated."""
-    least_chunk: int
-    """Designs that are best evaluated together: neighbours share work."""
+
+    def groups(self, ids: Ints) -> Ints:
+        """(n,) which designs are best evaluated together, for they share work."""
 
     def bounds(self) -> Bounds:
         """Of every design of the space at once."""
@@ -269,17 +272,28 @@ class Problem:
         """
         if self.needs_energy or not len(archive):
             return np.full(len(ids), NO_LIMIT)
-        fixed = np.ones((len(ids), len(archive)), np.bool_)
+        limits = [
+            self._most_cycles(ids[start : start + _AT_ONCE], archive)
+            for start in range(0, len(ids), _AT_ONCE)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *limits])
+
+    def _most_cycles(self, ids: Ints, archive: Floats) -> Ints:
+        no_worse = np.ones((len(ids), len(archive)), np.bool_)
+        better = np.zeros((len(ids), len(archive)), np.bool_)
         least = np.zeros((len(ids), len(archive)))
         for place, objective in enumerate(self.objectives):
             points = archive[:, place]
             if objective is Objective.AREA:
-                fixed &= points <= self.area_mm2(ids)[:, None]
+                own = self.area_mm2(ids)[:, None]
+                no_worse &= points <= own
+                better |= points < own
             elif objective is Objective.CYCLES:
                 least = np.maximum(least, points)
             else:
                 least = np.maximum(least, np.ceil(points / self.pes(ids)[:, None]))
-        limits = np.where(fixed, least, np.inf).min(axis=1)
+        # With as many cycles as the point, a design is out only if it is worse in something else.
+        limits = np.where(no_worse, least - better, np.inf).min(axis=1)
         return np.where(np.isinf(limits), NO_LIMIT, np.minimum(limits, EXACT)).astype(np.int64)
 
 

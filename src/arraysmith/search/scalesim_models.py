@@ -14,7 +14,7 @@ USER mode takes those cycles and the stalls on top, so CALC is its lower bound.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +24,12 @@ from arraysmith.hardware import Dataflow, StreamBandwidths
 from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures
 from arraysmith.simulation.scalesim.closed_form import MODEL
 from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
+from arraysmith.space import array_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from arraysmith.performance import NetworkMetrics
     from arraysmith.space import DesignSpace
     from arraysmith.workload import Workload
 
@@ -45,7 +47,6 @@ class Calc:
     space: DesignSpace
     name: str = MODEL
     exact_bounds: bool = True
-    least_chunk: int = 4096
 
     def __post_init__(self) -> None:
         """Whether the space is SCALE-Sim's, and its cycles can be counted."""
@@ -55,6 +56,14 @@ class Calc:
             check_countable(
                 on_array, count, np.array(self.space.rows), np.array(self.space.cols), dataflow
             )
+
+    def groups(self, ids: Ints) -> Ints:
+        """A closed form is quickest for many at a time."""
+        return np.zeros(len(ids), np.int64)
+
+    def network(self, number: int) -> NetworkMetrics:
+        """All figures of one design; see `network_metrics`."""
+        return network_metrics(self.workload, self.space, number, None)
 
     def bounds(self) -> Bounds:
         """The cycles themselves.
@@ -133,7 +142,6 @@ class User:
     space: DesignSpace
     name: str = "scalesim USER"
     exact_bounds: bool = False
-    least_chunk: int = 1
 
     def __post_init__(self) -> None:
         """Whether the space is one that USER mode knows."""
@@ -143,6 +151,15 @@ class User:
                 raise DesignSpaceError(
                     f"--bandwidth {rate} in USER mode; SCALE-Sim takes whole words a cycle, from 1"
                 )
+
+    def groups(self, ids: Ints) -> Ints:
+        """Each design by itself."""
+        return ids
+
+    def network(self, number: int) -> NetworkMetrics:
+        """All figures of one design; see `network_metrics`."""
+        rate = float(self.space.columns(np.array([number]))[RATE][0])
+        return network_metrics(self.workload, self.space, number, streams(rate))
 
     def bounds(self) -> Bounds:
         """CALC's cycles: a stall only adds to them."""
@@ -162,19 +179,8 @@ class User:
         )
 
     def _one(self, number: int) -> tuple[int, int]:
-        # Compiled code, only where it is needed.
-        from arraysmith.simulation.scalesim.model import simulate  # noqa: PLC0415
-
-        bandwidths = streams(float(self.space.columns(np.array([number]))[RATE][0]))
-        results = [
-            simulate(self.workload, accelerator, bandwidths).layers
-            for accelerator in self.space.scalesim(number)
-        ]
-        best = [
-            min(choices, key=lambda layer: layer.total_cycles)
-            for choices in zip(*results, strict=True)
-        ]
-        return sum(layer.total_cycles for layer in best), sum(layer.stall_cycles for layer in best)
+        found = self.network(number)
+        return found.total_cycles, found.stall_cycles
 
 
 RATE = "dram_bytes_per_cycle"
@@ -186,6 +192,27 @@ def streams(words_per_cycle: float) -> StreamBandwidths:
     return StreamBandwidths(
         ifmap_words_per_cycle=words, filter_words_per_cycle=words, ofmap_words_per_cycle=words
     )
+
+
+def network_metrics(
+    workload: Workload, space: DesignSpace, number: int, bandwidths: StreamBandwidths | None
+) -> NetworkMetrics:
+    """A design layer by layer, each on the dataflow that takes it the fewest cycles.
+
+    Raises:
+        InvalidWorkloadError: a layer for which SCALE-Sim has no answer.
+    """
+    # Compiled code, only where it is needed.
+    from arraysmith.simulation.scalesim.model import simulate  # noqa: PLC0415
+
+    results = [
+        simulate(workload, accelerator, bandwidths) for accelerator in space.scalesim(number)
+    ]
+    layers = tuple(
+        min(choices, key=lambda layer: layer.total_cycles)
+        for choices in zip(*(result.layers for result in results), strict=True)
+    )
+    return replace(results[0], dataflow=array_name(space.array(number)), layers=layers)
 
 
 def check_dataflows(space: DesignSpace) -> None:
