@@ -40,6 +40,11 @@ _EXTRAS = {
     "plotly": "report",
     "jinja2": "report",
     "pyarrow": "parquet",
+    "joblib": "search",
+    "pandas": "search",
+    "pymoo": "search",
+    "dask": "dask",
+    "distributed": "dask",
 }
 
 MAX_WIDTH = 10_000
