@@ -105,16 +105,23 @@ def area_mm2(technology: Technology, accelerator: PhysicalAccelerator) -> dict[s
     kib = (
         accelerator.ifmap_buffer_kib + accelerator.filter_buffer_kib + accelerator.ofmap_buffer_kib
     )
-    dataflows = {each.dataflow for each in accelerator.microarchitectures}
     areas = {}
     for name, constants in technology.sets.items():
-        nand2 = max(_pe_nand2(constants, dataflow, W, ACC) for dataflow in dataflows)
+        nand2 = pe_nand2(constants, accelerator.microarchitectures, W, ACC)
         cells_um2 = accelerator.pes * nand2 * constants.nand2_um2.value
         areas[name] = Area(
             array_mm2=cells_um2 / constants.logic_utilization.value / 1e6,
             buffers_mm2=kib * constants.sram_mm2_per_kib.value,
         )
     return areas
+
+
+def pe_nand2(
+    constants: ConstantSet, microarchitectures: Sequence[Microarchitecture], W: int, ACC: int
+) -> float:
+    """NAND2 equivalents of a PE: of the largest, if it can do several dataflows."""
+    dataflows = {each.dataflow for each in microarchitectures}
+    return max(_pe_nand2(constants, dataflow, W, ACC) for dataflow in dataflows)
 
 
 def ranks_agree(first: Sequence[float], second: Sequence[float]) -> bool:
