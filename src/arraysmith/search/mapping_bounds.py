@@ -88,26 +88,12 @@ def bound(
     own loop, and a block is no larger than its buffer; the third as often as the loop goes round
     that the first two share.
     """
-    ifmap, filter_, ofmap = _once(layer)
+    ifmap, filter_, ofmap = once(layer)
     again = _ifmap_again(nest, layer, ifmap)
     found[OFMAP_OUTPUT] = ofmap
-    columns = layer[IMAGES] * nest.count[COLS]
-    pixels, outs, ins = columns * nest.count[ROWS], nest.count[OUT], nest.count[IN]
     moved, costs = -1, 0.0
     for role in range(6):
-        # How often ifmap, filter and ofmap are loaded; the last less one are spills.
-        if role == 0:
-            loads = (1, columns * _blocks(nest, layer, array, IFMAP, ROWS), ins)
-        elif role == 1:
-            loads = (1, pixels, _blocks(nest, layer, array, IFMAP, IN))
-        elif role == 2:
-            loads = (_blocks(nest, layer, array, FILTER, OUT), 1, ins)
-        elif role == 3:
-            loads = (outs, 1, _blocks(nest, layer, array, FILTER, IN))
-        elif role == 4:
-            loads = (_blocks(nest, layer, array, OFMAP, OUT), pixels, 1)
-        else:
-            loads = (outs, columns * _blocks(nest, layer, array, OFMAP, ROWS), 1)
+        loads = visits(nest, layer, array, role)
         words = ifmap + again * (loads[0] - 1), filter_ * loads[1], ofmap * (loads[2] - 1)
         cost = _energy_of_loads(words[0], words[1], words[2], weights)
         loaded = array[OPERAND] * (words[0] + words[1]) + 2 * array[PSUM] * words[2]
@@ -120,7 +106,41 @@ def bound(
 
 
 @compiled
-def _once(layer: NDArray[np.int64]) -> tuple[int, int, int]:
+def visits(
+    nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64], role: int
+) -> tuple[int, int, int]:
+    """How often ifmap, filter and ofmap are loaded in one role; the last less one are spills."""
+    columns = layer[IMAGES] * nest.count[COLS]
+    pixels, outs, ins = columns * nest.count[ROWS], nest.count[OUT], nest.count[IN]
+    if role == 0:
+        return 1, columns * _blocks(nest, layer, array, IFMAP, ROWS), ins
+    if role == 1:
+        return 1, pixels, _blocks(nest, layer, array, IFMAP, IN)
+    if role == 2:
+        return _blocks(nest, layer, array, FILTER, OUT), 1, ins
+    if role == 3:
+        return outs, 1, _blocks(nest, layer, array, FILTER, IN)
+    if role == 4:
+        return _blocks(nest, layer, array, OFMAP, OUT), pixels, 1
+    return outs, columns * _blocks(nest, layer, array, OFMAP, ROWS), 1
+
+
+@compiled
+def moved_at_least(nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64]) -> int:
+    """The least bytes that pass the DRAM channel for a tile in any loop nest; of (12) as well."""
+    ifmap, filter_, ofmap = once(layer)
+    again = _ifmap_again(nest, layer, ifmap)
+    moved = -1
+    for role in range(6):
+        loads = visits(nest, layer, array, role)
+        operands = ifmap + again * (loads[0] - 1) + filter_ * loads[1]
+        loaded = array[OPERAND] * operands + 2 * array[PSUM] * ofmap * (loads[2] - 1)
+        moved = loaded if moved < 0 else min(moved, loaded)
+    return int(moved + array[OUTPUT] * ofmap)
+
+
+@compiled
+def once(layer: NDArray[np.int64]) -> tuple[int, int, int]:
     """Words of ifmap, filter and ofmap."""
     height = input_span(layer[ROWS], layer[FILTER_ROWS], layer[STRIDE])
     width = input_span(layer[COLS], layer[FILTER_COLS], layer[STRIDE])

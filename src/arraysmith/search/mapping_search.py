@@ -65,7 +65,7 @@ CYCLES, ENERGY, EDP, FRONT = range(4)
 MAX_FRONT = 4096
 # Counters of a search.
 VISITED, TILES, NESTS, FOUND = range(4)
-_FIRST_TWO = np.array(
+FIRST_TWO = np.array(
     [[{"M": ROWS, "N": OUT, "K": IN}[letter] for letter in order[:2]] for order in ORDERS]
 )
 """The dimensions that can be blocked, for each order."""
@@ -215,7 +215,7 @@ def _search_loops(  # noqa: PLR0917
     for order in range(6):
         mapping[ORDER] = order
         for choice in range(3):
-            mapping[BLOCKED] = -1 if choice == 0 else _FIRST_TWO[order, choice - 1]
+            mapping[BLOCKED] = -1 if choice == 0 else FIRST_TWO[order, choice - 1]
             tiles = 1 if choice == 0 else nest.count[mapping[BLOCKED]]
             for block in range(tiles, 0 if choice == 0 else 1, -1):
                 if tiles % block:

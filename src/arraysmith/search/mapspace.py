@@ -40,19 +40,12 @@ def map_space(
     loops: LoopSizes, accelerator: PhysicalAccelerator, microarchitecture: Microarchitecture
 ) -> MapSpace:
     """The tile sizes that matter for a layer."""
-    rows, cols = accelerator.rows, accelerator.cols
-    lanes = {
-        Dataflow.OS: {"rows": rows, "out": cols, "in": None},
-        Dataflow.WS: {"rows": None, "out": cols, "in": rows},
-        Dataflow.IS: {"rows": cols, "out": None, "in": rows},
-    }[microarchitecture.dataflow]
-    # Pixels lie on the lanes as rows times columns; only a single column makes rows of folds.
-    pixel_lanes = lanes["rows"] if loops.cols == 1 else None
+    lanes = tile_lanes(loops, accelerator.rows, accelerator.cols, microarchitecture.dataflow)
     sizes = (
-        tile_sizes(loops.rows, 1, pixel_lanes),
+        tile_sizes(loops.rows, 1, lanes[0]),
         tile_sizes(loops.cols, 1, None),
-        tile_sizes(loops.out_channels, 1, lanes["out"]),
-        tile_sizes(loops.in_channels, loops.taps, lanes["in"]),
+        tile_sizes(loops.out_channels, 1, lanes[1]),
+        tile_sizes(loops.in_channels, loops.taps, lanes[2]),
     )
     return MapSpace(
         rows=sizes[0],
@@ -61,6 +54,19 @@ def map_space(
         in_channels=sizes[3],
         size=_size(sizes, (loops.rows, loops.cols, loops.out_channels, loops.in_channels)),
     )
+
+
+def tile_lanes(
+    loops: LoopSizes, rows: int, cols: int, dataflow: Dataflow
+) -> tuple[int | None, int | None, int | None]:
+    """The lanes of an array on which rows of pixels, output and input channels lie, if they do."""
+    lanes = {
+        Dataflow.OS: (rows, cols, None),
+        Dataflow.WS: (None, cols, rows),
+        Dataflow.IS: (cols, None, rows),
+    }[dataflow]
+    # Pixels lie on the lanes as rows times columns; only a single column makes rows of folds.
+    return lanes if loops.cols == 1 else (None, *lanes[1:])
 
 
 def tile_sizes(whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:

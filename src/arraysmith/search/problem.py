@@ -239,24 +239,24 @@ class Problem:
     def violations(self, cycles: Ints, energy_pj: Floats | None, ids: Ints | None = None) -> Floats:
         """(n, constraints): at most 0 where a design keeps one; what `constraints.given` names.
 
-        Of bounds instead of figures it is the least that a design may violate, but for the power:
-        a slow design needs little.
+        In relation to the limits, so that they can be added up. Of bounds instead of figures it is
+        the least that a design may violate, but for the power: a slow design needs little.
         """
         limits = self.space.constraints
         found: list[Floats] = []
         if limits.max_pes is not None:
-            found.append(self.pes(ids) - float(limits.max_pes))
+            found.append(self.pes(ids) / limits.max_pes - 1)
         if limits.max_area_mm2 is not None:
-            found.append(self.area_mm2(ids) - limits.max_area_mm2)
+            found.append(self.area_mm2(ids) / limits.max_area_mm2 - 1)
         if limits.max_total_kib is not None:
-            found.append(self.total_kib(ids) - float(limits.max_total_kib))
+            found.append(self.total_kib(ids) / limits.max_total_kib - 1)
         if limits.max_power_w is not None:
             if energy_pj is None:
                 raise DesignSpaceError("a power is known under the model physical alone")
-            found.append(self.power_w(cycles, energy_pj) - limits.max_power_w)
+            found.append(self.power_w(cycles, energy_pj) / limits.max_power_w - 1)
         if limits.min_utilization is not None:
             pe_cycles = cycles * self.pes(ids).astype(np.float64)
-            found.append(limits.min_utilization - self.macs / np.maximum(pe_cycles, 1))
+            found.append(1 - self.macs / np.maximum(pe_cycles, 1) / limits.min_utilization)
         n = len(cycles)
         return np.stack(found, axis=1) if found else np.zeros((n, 0))
 

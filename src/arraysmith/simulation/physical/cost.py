@@ -30,7 +30,8 @@ UNCERTAINTY = (
 """To be printed wherever an energy or an area is."""
 
 _ACCESS_BITS = 64
-"""The widest single access; a wider port is several of them side by side."""
+WIDEST_ACCESS_BYTES = _ACCESS_BITS // 8
+"""Of a single access; a wider port is several of them side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ def _costs(
     }
     for operand, port_bytes in _port_bytes(accelerator, microarchitecture).items():
         kib = getattr(accelerator, f"{operand}_buffer_kib")
-        access_bytes = min(port_bytes, _ACCESS_BITS // 8)
+        access_bytes = min(port_bytes, WIDEST_ACCESS_BYTES)
         for direction, (at_1_kib, exponent) in curves.items():
             access_pj = sram_pj(
                 at_1_kib.value, exponent.value, shares, kib=kib, bits=8 * access_bytes

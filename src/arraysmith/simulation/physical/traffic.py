@@ -94,17 +94,17 @@ def all_steps(
     M, N, K = layer[ROWS] * layer[COLS], layer[OUT], layer[IN] * taps
     if is_output_stationary(micro):
         row_folds, col_folds = pixel_folds(nest, rows), folds_along(nest, OUT, 1, cols)
-        a, b, streamed = _streamed(nest, IN, taps, micro, rows, cols)
+        a, b, streamed = stream_channels(nest, IN, taps, micro, rows, cols)
         tiles = nest.count[OUT] * nest.count[ROWS] * nest.count[COLS]
         moved = M * K * col_folds, K * N * row_folds, M * N * nest.count[IN]
     elif is_weight_stationary(micro):
         row_folds, col_folds = folds_along(nest, IN, taps, rows), folds_along(nest, OUT, 1, cols)
-        a, b, streamed = _streamed_pixels(nest, micro, rows, cols)
+        a, b, streamed = stream_pixels(nest, micro, rows, cols)
         tiles = nest.count[OUT] * nest.count[IN]
         moved = M * K * col_folds, K * N * nest.count[ROWS] * nest.count[COLS], M * N * row_folds
     else:
         row_folds, col_folds = folds_along(nest, IN, taps, rows), pixel_folds(nest, cols)
-        a, b, streamed = _streamed(nest, OUT, 1, micro, rows, cols)
+        a, b, streamed = stream_channels(nest, OUT, 1, micro, rows, cols)
         tiles = nest.count[IN] * nest.count[ROWS] * nest.count[COLS]
         moved = M * K * nest.count[OUT], K * N * col_folds, M * N * row_folds
     # Groups side by side share their folds and tiles, not their words.
@@ -118,7 +118,7 @@ def all_steps(
 
 
 @compiled
-def _streamed(  # noqa: PLR0917
+def stream_channels(  # noqa: PLR0917
     nest: Nest, dim: int, words: int, micro: int, rows: int, cols: int
 ) -> tuple[int, int, int]:
     """Sums of a, b and T of (2) over the tiles of a streamed dimension."""
@@ -130,7 +130,7 @@ def _streamed(  # noqa: PLR0917
 
 
 @compiled
-def _streamed_pixels(nest: Nest, micro: int, rows: int, cols: int) -> tuple[int, int, int]:
+def stream_pixels(nest: Nest, micro: int, rows: int, cols: int) -> tuple[int, int, int]:
     """The same over the tiles of an image."""
     a, b, streamed = 0, 0, 0
     for p in range(2):
