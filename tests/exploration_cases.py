@@ -186,7 +186,7 @@ def _columns(random, count, model, max_pes, *, all_front):
     utilization = random.uniform(0.2, 0.95, count) * (1 - 0.1 * np.log10(pes))
     cycles = (10**9 / (pes * utilization)).astype(np.int64)
     if all_front:
-        cycles = 10**6 + 50 * random.permutation(count)
+        cycles = 10**8 + 5000 * random.permutation(count)
     columns = {
         "rows": rows.astype(np.int32),
         "cols": cols.astype(np.int32),

@@ -14,7 +14,7 @@ import numpy as np
 from arraysmith.reporting.physical_facts import energy_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -193,6 +193,19 @@ def pair(facts: ExplorationFacts) -> tuple[str, str]:
     """The columns of a front's axes: the first two objectives, or PEs and the only one."""
     found = [OBJECTIVE_COLUMNS[objective] for objective in facts.objectives]
     return (found[0], found[1]) if len(found) > 1 else ("pes", found[0])
+
+
+def front_title(facts: ExplorationFacts) -> str:
+    """What a picture of the front shows."""
+    several = len(facts.objectives) > 1
+    found = in_words(facts.objectives if several else (*facts.objectives, "PEs"))
+    return found[0].upper() + found[1:]
+
+
+def in_words(objectives: Sequence[str]) -> str:
+    """Objectives in a sentence."""
+    *most, last = objectives
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def limits(facts: ExplorationFacts) -> str:

@@ -80,7 +80,7 @@ def _front(
     facts: ExplorationFacts, found: Shown, names: tuple[str, str], points: Points
 ) -> go.Figure:
     many = found.count > FEW_DOTS
-    figure = blank_figure(_front_title(facts), "", "", model=facts.model)
+    figure = blank_figure(facts_of.front_title(facts), "", "", model=facts.model)
     dots = go.Scattergl if many else go.Scatter
     for part, rows, style in (
         ("evaluated", np.flatnonzero(~found.front), _dots(many=many)),
@@ -94,16 +94,19 @@ def _front(
                 meta=part,
             )
         )
-    figure.add_scatter(
-        x=[found.best[names[0]] / found.quantities[names[0]].scale],
-        y=[found.best[names[1]] / found.quantities[names[1]].scale],
-        text=["<br>".join(map(plain, facts_of.lines(found.best, found.quantities)))],
-        customdata=[-1],
-        mode="markers",
-        marker=_star(COLOURS[1]),
-        hovertemplate="%{text}<extra></extra>",
-        name=_best_name(facts),
-        meta="best",
+    figure.add_trace(
+        # In WebGL where the dots are, for that is drawn above all else.
+        dots(
+            x=[found.best[names[0]] / found.quantities[names[0]].scale],
+            y=[found.best[names[1]] / found.quantities[names[1]].scale],
+            text=["<br>".join(map(plain, facts_of.lines(found.best, found.quantities)))],
+            customdata=[-1],
+            mode="markers",
+            marker=_star(COLOURS[1]),
+            hovertemplate="%{text}<extra></extra>",
+            name=_best_name(facts),
+            meta="best",
+        )
     )
     for axis, name in zip(("x", "y"), names, strict=True):
         figure.update_layout({f"{axis}axis": _axis(found, name)})
@@ -217,11 +220,6 @@ def convergence(facts: ExplorationFacts) -> go.Figure:
     figure.update_yaxes(exponentformat="SI")
     _legend_below(figure)
     return figure
-
-
-def _front_title(facts: ExplorationFacts) -> str:
-    first, *others = facts.objectives
-    return (" and ".join((first, *others)) if others else f"{first} and PEs").capitalize()
 
 
 def _best_name(facts: ExplorationFacts) -> str:

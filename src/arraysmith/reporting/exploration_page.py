@@ -52,7 +52,7 @@ def headlines(facts: ExplorationFacts) -> list[Headline]:
         found.append(
             Headline(
                 value=f"{facts.front_size:,}",
-                label=f"designs on the front of {exploration_tables.in_words(facts.objectives)}",
+                label=f"designs on the front of {exploration_facts.in_words(facts.objectives)}",
             )
         )
     elif first != "cycles":
@@ -151,12 +151,12 @@ def _front(
             "shows what the table shows; a click on a row marks its dot, a click on a dot its row.",
             wide_figures=[embed(figure, FRONT_FIGURE)],
             designs=designs_data(facts, found),
+            tables=listed,
         ),
         Section(
             anchor="parallel",
             title="Axes and objectives",
             wide_figures=[embed_scrolling(lines, 110 * len(lines.data[0].dimensions) + 120)],
-            tables=listed,
         ),
     ]
 

@@ -11,11 +11,12 @@ from arraysmith.reporting.exploration_facts import (
     TITLES,
     digits,
     estimate_text,
+    in_words,
     limits,
     row_of,
 )
 from arraysmith.reporting.physical_facts import energy_text
-from arraysmith.reporting.tables import Column, Row, Table, percent, thinned
+from arraysmith.reporting.tables import NOT_COVERED, Column, Row, Table, percent, thinned
 from arraysmith.simulation.physical.cost import UNCERTAINTY, ranks_agree
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from arraysmith.explorations import DesignFacts, ExplorationFacts, Triple
 
 TERMINAL_ROWS = 20
-_OPTIONAL = {"stall_cycles", "utilization", "dram_bytes", "power_w", "peak_dram_words_per_cycle"}
+_OPTIONAL = {"stall_cycles", "utilization", "power_w", "peak_dram_words_per_cycle"}
+_ESTIMATES = {"energy_pj": "pJ", "power_w": "W", "edp_js": "J·s", "area_mm2": "mm²"}
+_LEFT_OUT = {"rows", "cols", "dataflow", "dram_bytes"}
 
 
 def designs(title: str, found: Sequence[DesignFacts], facts: ExplorationFacts) -> Table:
@@ -91,12 +94,6 @@ def verdict(facts: ExplorationFacts) -> str:
     )
 
 
-def in_words(objectives: Sequence[str]) -> str:
-    """Objectives in a sentence."""
-    *most, last = objectives
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def objective_text(design: DesignFacts, objective: str) -> str:
     """The value of an objective with its unit and, of an estimate, low, mid and high."""
     if objective == "energy" and design.energy_pj is not None:
@@ -134,7 +131,8 @@ def _front_sure(facts: ExplorationFacts, where: str) -> str:
     if facts.proven:
         return (
             f"The front of {objectives}, proven over {where}, {facts.evaluated:,} evaluated"
-            f"{_ruled_out(facts)}: {what}, none of which any design betters; the best by {first} is {end}"
+            f"{_ruled_out(facts)}: {what}, none of which any design betters; the best by {first} "
+            f"is {end}"
         )
     gap = (
         "how much is missing is not known"
@@ -164,7 +162,7 @@ def _columns(
     objectives = {"pe_cycles"} if "pe-cycles" in facts.objectives else set()
     chosen = []
     for name, title in TITLES.items():
-        if name in {"rows", "cols", "dataflow"} or name not in known:
+        if name in _LEFT_OUT or name not in known:
             continue
         if name in AXES and len(facts.axes.get(name, ())) < 2:
             continue
@@ -176,7 +174,7 @@ def _columns(
 
 
 def _titled(name: str, title: str, facts: ExplorationFacts) -> str:
-    if name in {"energy_pj", "power_w", "edp_js", "area_mm2"}:
+    if name in _ESTIMATES:
         return f"{title}{' mm²' if name == 'area_mm2' else ''} low–mid–high"
     user = name == "dram_bytes_per_cycle" and facts.model == "scalesim USER"
     return "DRAM words/cycle" if user else title
@@ -184,24 +182,26 @@ def _titled(name: str, title: str, facts: ExplorationFacts) -> str:
 
 def _cell(name: str) -> Callable[[DesignFacts], str]:
     """How a field of a design is written, – where the model does not say."""
+    if name in _ESTIMATES:
+        return lambda design: _estimated(getattr(design, name), _ESTIMATES[name])
 
     def cell(design: DesignFacts) -> str:
         value = row_of(design).get(name)
         if value is None:
-            return "–"
+            return NOT_COVERED
         if name == "utilization":
             return percent(value)
-        if name == "energy_pj" and design.energy_pj is not None:
-            return energy_text(design.energy_pj)
-        if name == "edp_js" and design.edp_js is not None:
-            return estimate_text(design.edp_js, "J·s")
-        if name == "power_w" and design.power_w is not None:
-            return estimate_text(design.power_w, "W")
-        if name == "area_mm2" and design.area_mm2 is not None:
-            return _three(design.area_mm2)
         return f"{value:,.2f}" if name == "peak_dram_words_per_cycle" else f"{value:,.10g}"
 
     return cell
+
+
+def _estimated(triple: Triple | None, unit: str) -> str:
+    if triple is None:
+        return NOT_COVERED
+    if unit == "pJ":
+        return energy_text(triple)
+    return _three(triple) if unit == "mm²" else estimate_text(triple, unit)
 
 
 def _three(triple: Triple) -> str:
