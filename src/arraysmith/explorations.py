@@ -1,4 +1,4 @@
-"""What an exploration found: facts of designs, of the search and of its proof, ready to be drawn."""
+"""What an exploration found: facts of designs, the search and its proof, ready to be drawn."""
 
 from __future__ import annotations
 

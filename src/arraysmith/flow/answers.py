@@ -56,6 +56,20 @@ class Evidence:
     seen: Visits
     stopped: str
 
+    @property
+    def best_number(self) -> int:
+        """The best design.
+
+        Raises:
+            DesignSpaceError: no design keeps the constraints.
+        """
+        seen, good = self.seen, np.flatnonzero(self.seen.feasible)
+        if not len(good):
+            raise _nothing(self)
+        cycles = seen.figures.total_cycles[good]
+        place = best_places(self.problem, seen.ids[good], cycles, seen.values[good], 1)[0]
+        return int(seen.ids[good[place]])
+
 
 def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
     """The answer and how sure it is.

@@ -9,7 +9,7 @@ from arraysmith.flow import hardware, learning, quantization
 from arraysmith.flow.report import report
 from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.progress import silent
-from arraysmith.search.space import DesignSpace
+from arraysmith.space import Constraints, DesignSpace
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def demo(
     schemes = quantization.compare_schemes(output, data=data, command=command, progress=progress)
     exported = quantization.export(output)
     workload = hardware.read_workload(output)
-    space = DesignSpace(rows=SIZES, cols=SIZES, dataflows=tuple(Dataflow), max_pes=MAX_PES)
-    explored = hardware.explore(workload, space, output, command=command)
+    space = DesignSpace(rows=SIZES, cols=SIZES, constraints=Constraints(max_pes=MAX_PES))
+    explored = explore(workload, space, output, command=command).facts
     best = explored.best
     square = tuple(
         replace(hardware.DEFAULT_ACCELERATOR, dataflow=dataflow) for dataflow in Dataflow

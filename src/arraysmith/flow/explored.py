@@ -23,6 +23,7 @@ MAX_CELLS = 96
 """Of a side of a landscape; a longer axis is drawn every k-th value."""
 FRONT_LISTED = 2000
 """Designs of a front among the facts; all are in the columns."""
+PLOTS = ("front", "parallel", "landscapes", "convergence")
 _MID = 1
 
 
@@ -55,16 +56,34 @@ class Exploration:
         return pd.DataFrame(dict(self.explored.columns))
 
     def plot(self, kind: str = "front", path: Path | None = None) -> go.Figure:
-        """An interactive figure: `front`, `parallel`, `landscape` or `convergence`.
+        """An interactive figure: `front`, `parallel`, `landscapes` or `convergence`.
 
         Args:
-            kind: which.
-            path: a .png, .svg or .pdf to draw into as well.
+            kind: which; of landscapes that of the best design's kind of array.
+            path: a .png, .svg or .pdf to draw it into as well, all landscapes side by side.
 
         Raises:
             ValueError: an unknown kind.
         """
-        raise NotImplementedError
+        from arraysmith.reporting import exploration_interactive as interactive
+        from arraysmith.reporting import exploration_png as png
+
+        if kind not in PLOTS:
+            raise ValueError(f"plot {kind!r} is unknown; give {', '.join(PLOTS)}")
+        facts, explored = self.facts, self.explored
+        if kind == "convergence":
+            if path is not None:
+                png.convergence(path, facts)
+            return interactive.convergence(facts)
+        if path is not None:
+            {"front": png.front, "parallel": png.parallel, "landscapes": png.landscapes}[kind](
+                path, facts, explored
+            )
+        if kind == "landscapes":
+            place = [each.dataflow for each in explored.landscapes].index(self.best.dataflow)
+            return interactive.landscapes(facts, explored)[place]
+        drawing = interactive.front_2d if kind == "front" else interactive.parallel
+        return drawing(facts, explored)
 
 
 def design_facts(

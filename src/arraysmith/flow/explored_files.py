@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,16 +35,34 @@ _ALWAYS = ("rows", "cols", "dataflow", "pes", "total_cycles", "utilization", "fr
 
 def write(output: Path, found: Exploration, evidence: Evidence, command: str) -> None:
     """Write everything into a run folder."""
-    from arraysmith.reporting import exploration_png
-
     run = RunFolder(output)
     _write_arrays(run.path / DESIGNS_FILE, found.explored.columns)
     _write_arrays(run.path / LANDSCAPES_FILE, _flat(found.explored.landscapes))
-    exploration_png.exploration(run.figure("exploration"), found.facts, found.explored)
-    section, layers = _best(evidence, found, run)
+    draw(run, found)
+    section, layers = _best(evidence, run)
     outdated = {BEST_PHYSICAL, BEST_SCALESIM} - {section}
     run.record("exploration", found.facts, command, outdated=tuple(sorted(outdated)))
     run.record(section, layers, command)
+
+
+def draw(run: RunFolder, found: Exploration) -> None:
+    """The figures that there is something to show in."""
+    from arraysmith.reporting import exploration_png as png
+
+    facts, explored = found.facts, found.explored
+    wanted = {
+        "front": partial(png.front, facts=facts, explored=explored),
+        "parallel": partial(png.parallel, facts=facts, explored=explored),
+        "landscapes": partial(png.landscapes, facts=facts, explored=explored),
+    }
+    if facts.history:
+        wanted["convergence"] = partial(png.convergence, facts=facts)
+    for name in ("front", "parallel", "landscapes", "convergence"):
+        path = run.figure(f"exploration_{name}")
+        if name in wanted:
+            wanted[name](path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier exploration
 
 
 def read_designs(path: Path) -> dict[str, NDArray[Any]]:
@@ -88,10 +107,10 @@ def read_explored(run: RunFolder) -> ExploredDesigns:
     return ExploredDesigns(columns=read_designs(run.path / DESIGNS_FILE), landscapes=found)
 
 
-def _best(evidence: Evidence, found: Exploration, run: RunFolder) -> tuple[str, Any]:
+def _best(evidence: Evidence, run: RunFolder) -> tuple[str, Any]:
     """The section of the best design and what goes there."""
     space, model = evidence.problem.space, evidence.model
-    number = evidence.best
+    number = evidence.best_number
     if isinstance(model, Physical):
         # Compiled code, and the library that compiles it, only where it is needed.
         from arraysmith.flow.mapping import timelines
@@ -106,7 +125,6 @@ def _best(evidence: Evidence, found: Exploration, run: RunFolder) -> tuple[str, 
         return BEST_PHYSICAL, PhysicalFacts(
             metrics=metrics, timelines=timelines(evidence.workload, accelerator, metrics)
         )
-    del found
     return BEST_SCALESIM, model.network(number)
 
 

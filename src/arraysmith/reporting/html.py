@@ -13,27 +13,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arraysmith.reporting import interactive, physical_interactive, physical_tables, tables
+from arraysmith.reporting import (
+    exploration_page,
+    interactive,
+    physical_interactive,
+    physical_tables,
+    tables,
+)
+from arraysmith.reporting.page import Headline, Listing, Section, embed
 from arraysmith.reporting.physical_facts import array_of, energy_text, longest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    import plotly.graph_objects as go
-
+    from arraysmith.explorations import ExplorationFacts, ExploredDesigns
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
-    from arraysmith.performance import ExplorationFacts, NetworkMetrics, PhysicalExplorationFacts
+    from arraysmith.performance import NetworkMetrics
     from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
-    from arraysmith.reporting.heatmap import HeatMap
-    from arraysmith.reporting.tables import Table
     from arraysmith.store import Provenance
 
 
-DESIGNS_SHOWN = 20
+ARRAYS_DRAWN = 3
+"""Of several simulated ones, in detail; tables have all."""
 LAYERS_IN_TIME = 3
 """Whose first steps are drawn; every layer's loop nest is listed."""
-_UNUSED_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,47 +52,14 @@ class RunFacts:
     physical: tuple[PhysicalFacts, ...] = ()
     mapping: tuple[MappedNetwork, ...] = ()
     """The proofs of the mappings in `physical`, where they were searched."""
-    physical_exploration: PhysicalExplorationFacts | None = None
     exploration: ExplorationFacts | None = None
-    heat_maps: tuple[HeatMap, ...] = ()
+    explored: ExploredDesigns | None = None
+    """What the pictures of `exploration` need; without it they show what the facts list."""
+    best_design: PhysicalFacts | NetworkMetrics | None = None
+    """Of the exploration, layer by layer."""
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     test_figure: Path | None = None
     """figs/test_quant_model.png, embedded as it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headline:
-    """A number people look for first."""
-
-    value: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """Lines of code under a heading."""
-
-    title: str
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the report."""
-
-    anchor: str
-    title: str
-    text: str = ""
-    figures: Sequence[Markup] = ()
-    wide_figures: Sequence[Markup] = ()
-    """Each as wide as the page."""
-    tables: Sequence[Table] = ()
-    listings: Sequence[Listing] = ()
-    listing_title: str = ""
-    """Of all of them; a click opens it."""
-    image: str = ""
-    """A data URI."""
-    image_text: str = ""
 
 
 def render(facts: RunFacts) -> str:
@@ -105,14 +76,19 @@ def render(facts: RunFacts) -> str:
         *_quantization(facts),
         *_simulation(facts),
         *_physical(facts),
-        *_exploration(facts),
-        *_physical_exploration(facts),
+        *(
+            exploration_page.sections(facts.exploration, facts.explored, facts.best_design)
+            if facts.exploration
+            else []
+        ),
     ]
     return environment.get_template("report.html").render(
         title=_title(facts),
         headlines=_headlines(facts),
         sections=sections,
         provenance=facts.provenance,
+        # plotly's WebGL compiles its drawing functions in the page.
+        needs_eval=facts.exploration is not None,
         plotly=Markup(get_plotlyjs()),  # noqa: S704 (plotly's own script)
     )
 
@@ -124,8 +100,6 @@ def _title(facts: RunFacts) -> str:
         return facts.simulation[0].workload
     if facts.physical:
         return facts.physical[0].metrics.workload
-    if facts.physical_exploration:
-        return facts.physical_exploration.workload
     return facts.quantization.network if facts.quantization else "run"
 
 
@@ -147,16 +121,7 @@ def _headlines(facts: RunFacts) -> list[Headline]:
             )
         )
     if facts.exploration:
-        best = facts.exploration.best
-        found += [
-            Headline(
-                value=str(best),
-                label=f"best array, proven over {facts.exploration.designs:,} designs",
-            ),
-            Headline(
-                value=f"{best.total_cycles:,}", label=f"cycles on it ({facts.exploration.model})"
-            ),
-        ]
+        found += exploration_page.headlines(facts.exploration)
     if facts.physical:
         metrics = facts.physical[0].metrics
         found += [
@@ -184,7 +149,7 @@ def _training(facts: RunFacts) -> list[Section]:
         f"epoch {best.number}: validation accuracy {tables.percent(best.val_accuracy)}. "
         f"Made by: {history.command}"
     )
-    figures = [_embed(figure) for figure in interactive.training_curves(history)]
+    figures = [embed(figure) for figure in interactive.training_curves(history)]
     return [Section(anchor="training", title="Training", text=text, figures=figures)]
 
 
@@ -211,7 +176,7 @@ def _quantization(facts: RunFacts) -> list[Section]:
                 anchor="quantization",
                 title="Quantization",
                 text="y = clamp(zy + ((acc·m + 2ⁿ⁻¹) >> n)): one rounding, ties up; integers only.",
-                figures=[_embed(interactive.quantization_error(facts.quantization))],
+                figures=[embed(interactive.quantization_error(facts.quantization))],
                 tables=[tables.quantized_layers(facts.quantization)],
             )
         )
@@ -231,7 +196,16 @@ def _simulation(facts: RunFacts) -> list[Section]:
             title="On the array",
             text=f"Model of time: {facts.simulation[0].model}, equal to SCALE-Sim 3.0.0. "
             "One image; pooling and tables happen beside the array.",
-            figures=[_embed(figure) for figure in interactive.simulation(facts.simulation)],
+            figures=[
+                embed(figure)
+                for figure in (
+                    *interactive.simulation(facts.simulation),
+                    *map(interactive.roofline, facts.simulation[:ARRAYS_DRAWN]),
+                )
+            ],
+            wide_figures=[
+                embed(interactive.breakdown(found)) for found in facts.simulation[:ARRAYS_DRAWN]
+            ],
             tables=[
                 tables.simulated_networks(facts.simulation),
                 *(tables.simulated_layers(found) for found in facts.simulation),
@@ -255,11 +229,11 @@ def _physical(facts: RunFacts) -> list[Section]:
                 text="Model of time: physical, the array itself with its buffers and one DRAM "
                 "channel. Below: where cycles and energy go, the roofline, and the first steps of "
                 "the layers that take longest.",
-                figures=[_embed(physical_interactive.roofline(metrics))],
+                figures=[embed(physical_interactive.roofline(metrics))],
                 wide_figures=[
-                    *map(_embed, physical_interactive.breakdown(metrics)),
+                    *map(embed, physical_interactive.breakdown(metrics)),
                     *(
-                        _embed(physical_interactive.lanes(each))
+                        embed(physical_interactive.lanes(each))
                         for each in longest(found, LAYERS_IN_TIME)
                     ),
                 ],
@@ -280,61 +254,3 @@ def _physical(facts: RunFacts) -> list[Section]:
             )
         )
     return sections
-
-
-def _physical_exploration(facts: RunFacts) -> list[Section]:
-    found = facts.physical_exploration
-    if found is None:
-        return []
-    return [
-        Section(
-            anchor="physical-exploration",
-            title="The best array, physical",
-            text=physical_tables.designs_verdict(found),
-            tables=[
-                physical_tables.designs(found, DESIGNS_SHOWN),
-                physical_tables.designs_front(found),
-            ],
-        )
-    ]
-
-
-def _exploration(facts: RunFacts) -> list[Section]:
-    found = facts.exploration
-    if found is None:
-        return []
-    maps = interactive.heat_maps(found, facts.heat_maps) if facts.heat_maps else []
-    text = tables.exploration_verdict(found)
-    if any(drawn.thinned for drawn in facts.heat_maps):
-        text += " The heat maps show every k-th row and column; designs.npz has all of them."
-    return [
-        Section(
-            anchor="exploration",
-            title="The best array",
-            text=text,
-            figures=[_embed(figure) for figure in maps],
-            tables=[
-                tables.designs(f"Best designs by {found.objective}", found.ranking, found),
-                tables.designs("Best of each dataflow", found.best_per_dataflow, found),
-            ],
-        ),
-        Section(
-            anchor="front",
-            title="Cycles against PEs",
-            text="Every array here is the fastest of its size: no array of as few PEs takes fewer "
-            f"cycles (model: {found.model}).",
-            figures=[_embed(interactive.pareto_front(found))],
-            tables=[tables.designs("Pareto front", found.front, found, memory=False)],
-        ),
-    ]
-
-
-def _embed(figure: go.Figure) -> Markup:
-    """A figure as a div and its script; plotly escapes `<`, `>` and `/` inside the JSON."""
-    return Markup(  # noqa: S704
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            config={"displaylogo": False, "modeBarButtonsToRemove": _UNUSED_BUTTONS},
-        )
-    )

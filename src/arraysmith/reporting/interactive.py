@@ -8,15 +8,16 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-import numpy as np
 import plotly.graph_objects as go
+
+from arraysmith.reporting.physical_colours import PART_COLOURS
+from arraysmith.reporting.scalesim_facts import CYCLE_PARTS, dots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from arraysmith.metrics import Quantization, TrainingHistory
-    from arraysmith.performance import ExplorationFacts, LayerMetrics, NetworkMetrics
-    from arraysmith.reporting.heatmap import HeatMap
+    from arraysmith.performance import LayerMetrics, NetworkMetrics
 
 COLOURS = ("#2c6fbb", "#e07b39", "#3a9a6b", "#8a5fb0", "#b33f40", "#7a7a7a")
 
@@ -82,77 +83,61 @@ def simulation(results: Sequence[NetworkMetrics]) -> list[go.Figure]:
     return figures
 
 
-def heat_maps(facts: ExplorationFacts, maps: Sequence[HeatMap]) -> list[go.Figure]:
-    """Cycles over height × width, one figure a dataflow, all on one logarithmic colour scale."""
-    logs = [np.log10(np.maximum(found.total_cycles, 1)) for found in maps]
-    low = min(float(np.nanmin(values)) for values in logs)
-    high = max(float(np.nanmax(values)) for values in logs)
-    ticks = list(range(int(np.floor(low)), int(np.ceil(high)) + 1))
-    figures = []
-    for found, values in zip(maps, logs, strict=True):
-        title = f"{found.dataflow.upper()}: total cycles"
-        figure = blank_figure(title, "columns", "rows", model=facts.model)
-        figure.add_heatmap(
-            x=found.cols.tolist(),
-            y=found.rows.tolist(),
-            z=_cells(values),
-            customdata=_cells(found.total_cycles),
-            hovertemplate="%{y}×%{x}: %{customdata:,} cycles<extra></extra>",
-            zmin=low,
-            zmax=high,
-            colorscale="Viridis",
-            reversescale=True,
-            colorbar={
-                "title": "cycles",
-                "tickvals": ticks,
-                "ticktext": [f"10<sup>{tick}</sup>" for tick in ticks],
-            },
+def breakdown(found: NetworkMetrics) -> go.Figure:
+    """Where the cycles of each layer go; SCALE-Sim knows no energy."""
+    figure = blank_figure("Cycles per layer", "", "cycles", model=found.model)
+    names = [plain(layer.name) for layer in found.layers]
+    for colour, (name, part) in zip(PART_COLOURS, CYCLE_PARTS, strict=False):
+        figure.add_bar(
+            x=names,
+            y=[part(layer) for layer in found.layers],
+            name=name,
+            marker_color=colour,
+            hovertemplate="%{x}: %{y:,} cycles",
         )
-        best = [design for design in facts.best_per_dataflow if design.dataflow == found.dataflow]
-        figure.add_scatter(
-            x=[design.cols for design in best],
-            y=[design.rows for design in best],
-            mode="markers",
-            marker={
-                "symbol": "star",
-                "size": 16,
-                "color": "white",
-                "line": {"color": "black", "width": 1.5},
-            },
-            hovertemplate="best: %{y}×%{x}<extra></extra>",
-            showlegend=False,
-        )
-        figures.append(figure)
-    return figures
+    figure.update_layout(barmode="stack")
+    legend_above(figure, f"Cycles per layer on {_array(found)}", found.model)
+    figure.update_xaxes(type="category", automargin=True)
+    return figure
 
 
-def pareto_front(facts: ExplorationFacts) -> go.Figure:
-    """Cycles against PEs: every array that no other beats in both."""
-    figure = blank_figure("Pareto front", "PEs", "total cycles", model=facts.model)
-    front = facts.front
+def roofline(found: NetworkMetrics) -> go.Figure:
+    """MACs a cycle against MACs per DRAM word, of the layers whose words are known.
+
+    The roof of the DRAM is drawn where the accelerator gives a bandwidth; SCALE-Sim's CALC mode
+    does not hold a layer to it.
+    """
+    dots = dots_of(found)
+    pes, rate = found.rows * found.cols, found.dram_words_per_cycle
+    x = [dot.macs_per_dram_word for dot in dots]
+    ridge = [] if rate is None else [pes / rate]
+    left, right = min([*x, *ridge, pes], default=1) / 2, max([*x, *ridge, 1.0]) * 2
+    figure = blank_figure("", "MACs per DRAM word", "MACs per cycle")
+    start = ridge[0] if ridge else left
+    lines = [(f"{pes:,} PEs", [start, right], [float(pes), float(pes)], "#444")]
+    if rate is not None:
+        slope = [left * rate, pes]
+        lines.append((f"DRAM: {rate:g} words a cycle", [left, start], slope, COLOURS[1]))
+    for name, along, up, colour in lines:
+        figure.add_scatter(x=along, y=up, mode="lines", line_color=colour, name=name)
     figure.add_scatter(
-        x=[design.pes for design in front],
-        y=[design.total_cycles for design in front],
-        text=[str(design) for design in front],
-        customdata=[100 * design.utilization for design in front],
-        mode="lines+markers",
-        line={"shape": "hv", "color": COLOURS[0]},
-        hovertemplate="%{text}<br>%{x:,} PEs, %{y:,} cycles, %{customdata:.1f} % utilization"
-        "<extra></extra>",
-        name="front",
-    )
-    best = facts.best
-    figure.add_scatter(
-        x=[best.pes],
-        y=[best.total_cycles],
-        text=[str(best)],
+        x=x,
+        y=[dot.macs_per_cycle for dot in dots],
+        text=[plain(dot.layer) for dot in dots],
+        customdata=[100 * dot.share for dot in dots],
         mode="markers",
-        marker={"symbol": "star", "size": 16, "color": COLOURS[1]},
-        hovertemplate="chosen: %{text}<br>%{x:,} PEs, %{y:,} cycles<extra></extra>",
-        name="chosen",
+        marker={
+            "color": COLOURS[0],
+            "opacity": 0.6,
+            "size": [7 + 25 * dot.share**0.5 for dot in dots],
+        },
+        hovertemplate="%{text}<br>%{x:.3g} MACs per word, %{y:.3g} per cycle, "
+        "%{customdata:.1f} % of the cycles<extra></extra>",
+        name="layers",
     )
-    figure.update_xaxes(type="log", dtick="D2")
-    figure.update_yaxes(type="log", dtick="D2")
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(type="log")
+    legend_above(figure, f"Roofline of {_array(found)}", found.model)
     return figure
 
 
@@ -174,9 +159,24 @@ def blank_figure(title: str, x: str, y: str, *, model: str = "") -> go.Figure:
     return figure
 
 
-def _cells(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[list[float | None]]:
-    """A matrix with None for NaN, which JSON has not."""
-    return [[None if np.isnan(cell) else float(cell) for cell in row] for row in values]
+def legend_above(figure: go.Figure, title: str, model: str) -> None:
+    """Title, legend and drawing below each other; in a narrow window two entries a line."""
+    lines = (len(figure.data) + 1) // 2
+    figure.update_layout(
+        title={
+            "text": f"{title}<br><sup>model: {plain(model)}</sup>",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"t": 12},
+        },
+        legend={"y": 1.0, "yanchor": "bottom"},
+        margin={"l": 60, "r": 20, "t": 50 + 20 * lines, "b": 50},
+    )
+
+
+def _array(found: NetworkMetrics) -> str:
+    return f"{found.rows}×{found.cols} {found.dataflow.upper()}"
 
 
 def plain(text: str) -> str:

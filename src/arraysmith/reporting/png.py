@@ -35,8 +35,10 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.25,
     "axes.titlesize": 11,
     "legend.frameon": False,
+    "svg.hashsalt": "arraysmith",
 }
 MAX_DIGITS = 25
+VECTORS = ("svg", "pdf")
 COLOURS = ("#2c6fbb", "#e07b39", "#3a9a6b", "#8a5fb0", "#b33f40")
 
 
@@ -194,10 +196,17 @@ def plain(text: str) -> str:
 
 @contextmanager
 def drawing(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of width × height inches that is written to `path` when the block ends."""
+    """A figure of width × height inches that is written to `path` when the block ends.
+
+    The suffix says how: .svg and .pdf are for papers, all else is PNG.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         with writing(path) as temporary:
-            figure.savefig(temporary, format="png")
+            suffix = path.suffix.lower().lstrip(".")
+            kind = suffix if suffix in VECTORS else "png"
+            # No date and no random names: equal facts make equal files.
+            stamp = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+            figure.savefig(temporary, format=kind, metadata={stamp: None} if stamp else None)
