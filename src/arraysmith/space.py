@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -145,18 +145,18 @@ class DesignSpace:
         """Designs, before the constraints."""
         return math.prod(self.shape)
 
-    def values(self, axis: str) -> NDArray[np.generic]:
-        """The values of an axis of numbers, along its own dimension: broadcasts over `shape`."""
+    def along(self, axis: str) -> NDArray[np.int64]:
+        """The values of an axis of whole numbers in its own dimension; broadcasts over `shape`."""
         place = AXES.index(axis)
         shape = [1] * len(AXES)
         shape[place] = -1
-        return np.array(getattr(self, axis)).reshape(shape)
+        return np.array(getattr(self, axis), np.int64).reshape(shape)
 
     def places(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, axes): for each design the place of its value on every axis."""
         return np.stack(np.unravel_index(ids, self.shape), axis=1).astype(np.int64)
 
-    def columns(self, ids: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    def columns(self, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """(n,) of each axis: the values of designs; arrays as text, + joins what one can do."""
         places = self.places(ids)
         found = {}
@@ -318,13 +318,17 @@ def parse_arrays(text: str) -> tuple[Array, ...]:
 
 def _check_arrays(arrays: tuple[Array, ...]) -> None:
     kinds = set()
-    for array in arrays:
-        if not array or not all(isinstance(each, Dataflow | Microarchitecture) for each in array):
+    given: tuple[tuple[object, ...], ...] = arrays  # checked, not trusted
+    for array in given:
+        known = all(isinstance(each, Dataflow | Microarchitecture) for each in array)
+        if not array or not known:
             raise DesignSpaceError(
                 f"an array that can do {array!r}; give Dataflows or Microarchitectures"
             )
         if len(set(array)) < len(array):
-            raise DesignSpaceError(f"an array that can do {array_name(array)}: one of them twice")
+            raise DesignSpaceError(
+                f"an array that can do {'+'.join(map(str, array))}: one of them twice"
+            )
         kinds |= {type(each) for each in array}
     if len(kinds) > 1:
         raise DesignSpaceError(

@@ -165,7 +165,9 @@ def simulate(
     given = "os,ws,is" if found is None else base.dataflow.value
     arrays = parse_dataflows(dataflow or given)
     if any(len(array) > 1 for array in arrays):
-        raise click.UsageError("SCALE-Sim simulates one dataflow at a time; separate them by commas")
+        raise click.UsageError(
+            "SCALE-Sim simulates one dataflow at a time; separate them by commas"
+        )
     accelerators = tuple(replace(base, dataflow=array[0]) for array in arrays)
     bandwidths = None if found is None else found.bandwidths
     progress = progress_bars(quiet=quiet)

@@ -22,8 +22,7 @@ _AXES = {
     "arrays": (
         "--dataflow",
         "LIST",
-        "What the array can do: os, ws, is, each alone; os+ws is one array that can do both, each "
-        "layer taking the better.",
+        "os, ws, is, each alone; os+ws is one array that can do both, and each layer chooses.",
     ),
     "ifmap_kib": ("--ifmap-kib", "LIST", "KiB of the ifmap buffer  [default: 64]"),
     "filter_kib": ("--filter-kib", "LIST", "KiB of the filter buffer  [default: 128]"),

@@ -8,7 +8,7 @@ import click
 
 from arraysmith.cli.options import data_option, json_option, output_option, quiet_option
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
-from arraysmith.reporting import physical_tables, tables
+from arraysmith.reporting import exploration_tables, physical_tables, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ def demo(output: Path, data: Path | None, *, train: bool, as_json: bool, quiet: 
     show_table(tables.schemes(found.schemes))
     show_table(tables.simulated_networks(found.simulation))
     show_table(
-        tables.designs(
-            f"Best designs by {found.exploration.objective}",
+        exploration_tables.designs(
+            f"Best designs by {found.exploration.objectives[0]}",
             found.exploration.ranking,
             found.exploration,
         )

@@ -229,9 +229,7 @@ def _nothing(evidence: Evidence) -> DesignSpaceError:
             "larger --ifmap-kib, --filter-kib or --ofmap-kib"
         )
     limits = problem.space.constraints.given
-    kept = {
-        name: seen.violations[possible][:, place] <= 0 for place, name in enumerate(limits)
-    }
+    kept = {name: seen.violations[possible][:, place] <= 0 for place, name in enumerate(limits)}
     try:
         check_constraints(limits, kept)
     except DesignSpaceError as error:

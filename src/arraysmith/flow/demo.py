@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arraysmith.flow import hardware, learning, quantization
+from arraysmith.flow.exploration import explore
 from arraysmith.flow.report import report
 from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.progress import silent
@@ -15,9 +16,10 @@ from arraysmith.store import RunFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from arraysmith.explorations import ExplorationFacts
     from arraysmith.flow.quantization import Exported
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult
-    from arraysmith.performance import ExplorationFacts, NetworkMetrics
+    from arraysmith.performance import NetworkMetrics
     from arraysmith.physical_performance import MappedNetwork
     from arraysmith.progress import Progress
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
+
 def explore(
     workload: Workload,
     space: DesignSpace,
@@ -67,12 +68,12 @@ def explore(
     found = None
     if not asked.is_heuristic or problem.space.size <= exhaustive.MAX_DESIGNS:
         found = exhaustive.candidates(problem, model.bounds())
-    if not asked.is_heuristic and model.exact_bounds:
+    if found is not None and not asked.is_heuristic and model.exact_bounds:
         seen, stopped = _all_of(found), "every design computed"
     else:
         identity = asked.identity(workload, problem.space, model.name)
         with evaluations(model, identity, output, lasting or Lasting()) as evaluate:
-            if asked.is_heuristic:
+            if found is None or asked.is_heuristic:
                 seen, stopped = _by_strategy(problem, asked, evaluate, progress)
             else:
                 seen, stopped = _with_proof(problem, found, evaluate, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,9 @@ from arraysmith.explorations import DesignFacts, ExplorationFacts, ExploredDesig
 from arraysmith.space import array_name
 
 if TYPE_CHECKING:
-    import pandas
+    from pathlib import Path
+
+    import pandas as pd
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
@@ -49,7 +50,7 @@ class Exploration:
         """Whether no design of the space is better."""
         return self.facts.proven
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self) -> pd.DataFrame:
         """Every design that was evaluated, a row each; `front` says which are on it."""
         import pandas as pd
 
@@ -192,9 +193,7 @@ def axes_of(problem: Problem, *, bandwidth: bool) -> dict[str, tuple[float | str
     return found
 
 
-def landscapes(
-    problem: Problem, seen: Visits, found: Candidates | None
-) -> tuple[Landscape, ...]:
+def landscapes(problem: Problem, seen: Visits, found: Candidates | None) -> tuple[Landscape, ...]:
     """The first objective over height × width, for each kind of array.
 
     Args:
@@ -205,7 +204,7 @@ def landscapes(
     space = problem.space
     shape = len(space.arrays), len(space.rows), len(space.cols)
     good = np.flatnonzero(seen.feasible)
-    values = _least_of_cells(problem, shape, seen.ids[good], seen.values[good, 0])
+    values = _least_of_cells(problem, shape, seen.ids[good], seen.values[good, 0])  # noqa: PD011 (no frame of pandas)
     bounds, allowed = np.full(shape, np.nan), np.ones(shape, np.bool_)
     if found is not None:
         bounds = _least_of_cells(problem, shape, found.ids, found.bounds[:, 0])
@@ -230,7 +229,7 @@ def landscapes(
 def _least_of_cells(
     problem: Problem, shape: tuple[int, int, int], ids: NDArray[np.int64], values: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """(arrays, rows, cols): the least value of the designs in each cell; NaN where there is none."""
+    """(arrays, rows, cols): the least value of a cell's designs; NaN where there is none."""
     least = np.full(shape, np.inf)
     np.minimum.at(least, tuple(problem.space.places(ids)[:, :3].T), values)
     return np.where(np.isinf(least), np.nan, least)

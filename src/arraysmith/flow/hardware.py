@@ -10,7 +10,6 @@ from arraysmith.errors import InputFileError
 from arraysmith.files import is_safe_name, write_text
 from arraysmith.formats.topology import read_topology, topology_text
 from arraysmith.hardware import Accelerator, Dataflow
-from arraysmith.performance import NetworkMetrics
 from arraysmith.progress import silent
 from arraysmith.simulation.scalesim.columns import columns
 from arraysmith.store import RunFolder
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from arraysmith.formats.config import Config
     from arraysmith.formats.topology import Kind
     from arraysmith.hardware import StreamBandwidths
+    from arraysmith.performance import NetworkMetrics
     from arraysmith.progress import Progress
     from arraysmith.simulation.scalesim.quirks import Quirk
     from arraysmith.workload import Workload

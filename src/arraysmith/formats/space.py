@@ -57,7 +57,9 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
     for name in ("axes", "constraints", "search"):
         if not isinstance(content.get(name, {}), dict):
             raise InputFileError(f"{path}: {name} is {content[name]!r}; give a table, [{name}]")
-    axes, constraints, search = (content.pop(name, {}) for name in ("axes", "constraints", "search"))
+    axes, constraints, search = (
+        content.pop(name, {}) for name in ("axes", "constraints", "search")
+    )
     _check_keys(path, "[axes] ", axes, AXES)
     _check_keys(path, "[constraints] ", constraints, CONSTRAINTS)
     _check_keys(path, "[search] ", search, _SEARCH)

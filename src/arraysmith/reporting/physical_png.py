@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from arraysmith.reporting import physical_facts as facts
 from arraysmith.reporting.physical_colours import KIND_COLOURS, PART_COLOURS
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from arraysmith.performance import PhysicalExplorationFacts
     from arraysmith.physical_performance import (
         LayerTimeline,
         PhysicalFacts,
@@ -155,42 +153,6 @@ def _name_dots(axes: Axes, dots: tuple[facts.Dot, ...]) -> None:
             fontsize=8,
             arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkB": 4},
         )
-
-
-def exploration(path: Path, found: PhysicalExplorationFacts) -> None:
-    """Cycles against energy of the visited designs, with their low and high estimates."""
-    scale, unit = facts.energy_unit(found.best.energy_pj[1])
-    kinds = [
-        "+".join(kinds) for kinds in dict.fromkeys(d.microarchitectures for d in found.visited)
-    ]
-    with drawing(path, (10, 5.4)) as figure:
-        axes = figure.subplots()
-        for colour, kind in zip(cycle(KIND_COLOURS.values()), kinds, strict=False):
-            members = [each for each in found.visited if "+".join(each.microarchitectures) == kind]
-            x = [each.total_cycles for each in members]
-            low, mid, high = (
-                np.array([each.energy_pj[place] / scale for each in members]) for place in range(3)
-            )
-            axes.errorbar(
-                x, mid, (mid - low, high - mid), fmt="o", ms=5, lw=0.6, color=colour, label=kind
-            )
-        best = found.best
-        axes.plot(
-            best.total_cycles,
-            best.energy_pj[1] / scale,
-            "*",
-            ms=15,
-            mfc="w",
-            mec="k",
-            label=f"fewest cycles: {best.rows}×{best.cols}",
-        )
-        axes.xaxis.set_major_formatter(THOUSANDS)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("cycles")
-        axes.set_ylabel(f"energy, low to high ({unit})")
-        axes.set_title(f"{len(found.visited):,} visited of {found.designs:,} designs", fontsize=9)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        figure.suptitle(plain(f"{_shortened(found.workload)}: best {best} ({MODEL})"))
 
 
 def mapping(path: Path, found: PhysicalFacts, layer: str | None = None) -> None:

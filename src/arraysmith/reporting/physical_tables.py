@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from arraysmith.reporting.physical_facts import (
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from arraysmith.mapping import Mapping
-    from arraysmith.performance import PhysicalDesignFacts, PhysicalExplorationFacts
     from arraysmith.physical_performance import (
         LayerTimeline,
         LoopFacts,
@@ -172,77 +170,6 @@ def front(mapped: MappedNetwork) -> Table:
             "energy low–mid–high",
         ),
         rows=tuple(rows),
-        note=note,
-    )
-
-
-def designs(facts: PhysicalExplorationFacts, most: int) -> Table:
-    """The visited designs of fewest cycles."""
-    return _designs(f"{facts.workload}: arrays of fewest cycles ({MODEL})", facts.visited[:most])
-
-
-def designs_front(facts: PhysicalExplorationFacts) -> Table:
-    """Of the visited designs those that none betters in cycles and energy."""
-    title = f"{facts.workload}: cycles against energy, of the visited arrays ({MODEL})"
-    return _designs(title, facts.front)
-
-
-def designs_verdict(facts: PhysicalExplorationFacts) -> str:
-    """The one sentence of a search."""
-    limit = "" if facts.max_pes is None else f" of at most {facts.max_pes:,} PEs"
-    best = facts.best
-    return (
-        f"{best}: {best.total_cycles:,} cycles, {percent(best.utilization)} utilization, "
-        f"{energy_text(best.energy_pj)}. Proven best by cycles over {facts.designs:,} "
-        f"designs{limit}: {len(facts.visited):,} were visited, each with its best mappings, and "
-        f"the bounds of all others are above ({facts.seconds:.1f} s; {MODEL}; "
-        f"{facts.technology})."
-    )
-
-
-def _designs(title: str, found: Sequence[PhysicalDesignFacts]) -> Table:
-    note = UNCERTAINTY
-    undecided = [
-        f"{one} and {other}"
-        for one, other in pairwise(found)
-        if not ranks_agree(one.energy_pj, other.energy_pj)
-    ]
-    if undecided:
-        note += (
-            " Low, mid and high estimates disagree on which takes less energy: "
-            f"{'; '.join(undecided)}."
-        )
-    return Table(
-        title=title,
-        columns=columns(
-            "#",
-            "array:",
-            "PEs",
-            "cycles",
-            "at least?",
-            "stalls?",
-            "utilization?",
-            "DRAM bytes",
-            "energy low–mid–high",
-            "area mm² low–mid–high?",
-        ),
-        rows=tuple(
-            Row(
-                (
-                    str(number),
-                    str(design),
-                    f"{design.pes:,}",
-                    f"{design.total_cycles:,}",
-                    f"{design.cycles_at_least:,}",
-                    f"{design.stall_cycles:,}",
-                    percent(design.utilization),
-                    f"{design.dram_bytes:,}",
-                    energy_text(design.energy_pj),
-                    "–".join(three_digits(area) for area in design.area_mm2),
-                )
-            )
-            for number, design in enumerate(found, 1)
-        ),
         note=note,
     )
 

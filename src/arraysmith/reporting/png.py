@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from arraysmith.files import writing
@@ -18,13 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
     from numpy.typing import NDArray
 
     from arraysmith.metrics import Evaluation, TrainingHistory
-    from arraysmith.performance import ExplorationFacts, LayerMetrics, NetworkMetrics
-    from arraysmith.reporting.heatmap import HeatMap
+    from arraysmith.performance import LayerMetrics, NetworkMetrics
 
 STYLE: dict[Any, Any] = {
     "figure.dpi": 130,
@@ -121,39 +118,6 @@ def simulation(path: Path, results: Sequence[NetworkMetrics]) -> None:
         figure.suptitle(plain(f"{results[0].workload}: {results[0].model}"))
 
 
-def exploration(path: Path, facts: ExplorationFacts, maps: Sequence[HeatMap]) -> None:
-    """Cycles over height × width for each dataflow, and the Pareto front."""
-    finite = np.concatenate([found.total_cycles.ravel() for found in maps])
-    finite = finite[np.isfinite(finite)]
-    low, high = max(finite.min(), 1), max(finite.max(), 2)
-    with drawing(path, (4 * len(maps) + 4.5, 3.9)) as figure:
-        *grid, last = figure.subplots(1, len(maps) + 1)
-        for axes, found in zip(grid, maps, strict=True):
-            mesh = axes.pcolormesh(
-                found.cols,
-                found.rows,
-                found.total_cycles,
-                norm=LogNorm(low, high),
-                cmap="viridis_r",
-                shading="nearest",
-            )
-            axes.set_title(found.dataflow.upper())
-            axes.set_xlabel("columns")
-            axes.set_ylabel("rows")
-            axes.grid(visible=False)
-            for design in facts.best_per_dataflow:
-                if design.dataflow == found.dataflow:
-                    axes.plot(design.cols, design.rows, "*", ms=13, mfc="w", mec="k")
-        figure.colorbar(mesh, ax=grid, label="total cycles")
-        _front(last, facts)
-        figure.suptitle(
-            plain(
-                f"{facts.workload}: best {facts.best}, {facts.best.total_cycles:,} cycles "
-                f"({facts.model})"
-            )
-        )
-
-
 def _confusion(figure: SubFigure, evaluation: Evaluation) -> None:
     axes = figure.subplots()
     counts = np.array(evaluation.confusion)
@@ -174,19 +138,6 @@ def _confusion(figure: SubFigure, evaluation: Evaluation) -> None:
         f"int8 {100 * found.int8_accuracy:.2f} %, float {100 * found.float_accuracy:.2f} % "
         f"of {found.images:,} test images"
     )
-
-
-def _front(axes: Axes, facts: ExplorationFacts) -> None:
-    pes = [design.pes for design in facts.front]
-    cycles = [design.total_cycles for design in facts.front]
-    axes.step(pes, cycles, where="post", color=COLOURS[0])
-    axes.plot(pes, cycles, "o", ms=3, color=COLOURS[0])
-    axes.plot(facts.best.pes, facts.best.total_cycles, "*", ms=13, mfc="w", mec="k")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("PEs")
-    axes.set_ylabel("total cycles")
-    axes.set_title("Pareto front")
 
 
 def plain(text: str) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arraysmith.explorations import ExplorationFacts
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult
-    from arraysmith.performance import DesignFacts, ExplorationFacts, NetworkMetrics
+    from arraysmith.performance import NetworkMetrics
     from arraysmith.simulation.scalesim.quirks import Quirk
 
 NOT_COVERED = "–"
@@ -264,31 +265,6 @@ def quirks(found: Sequence[Quirk]) -> Table:
     )
 
 
-def designs(
-    title: str, found: Sequence[DesignFacts], facts: ExplorationFacts, *, memory: bool = True
-) -> Table:
-    """Designs of an exploration, in the order given."""
-    names = ["#", "array:", "PEs", "total cycles", "utilization"]
-    if memory:
-        names += ["DRAM words", "peak DRAM words/cycle"]
-    rows = []
-    for number, design in enumerate(found, 1):
-        cells = [
-            str(number),
-            str(design),
-            f"{design.pes:,}",
-            f"{design.total_cycles:,}",
-            percent(design.utilization),
-        ]
-        if memory:
-            asked = _asked(design.peak_dram_words_per_cycle, facts.dram_words_per_cycle)
-            cells += [integer(design.dram_words), asked]
-        rows.append(Row(tuple(cells)))
-    above = any(design.utilization > 1 for design in found)
-    note = "Above 100 %: SCALE-Sim leaves one cycle of each layer out (Q2)." if above else ""
-    return Table(title=title, columns=columns(*names), rows=tuple(rows), note=note)
-
-
 def thinned(table: Table, most: int) -> Table:
     """At most `most` rows, evenly drawn with both ends, and a note that says so."""
     count = len(table.rows)
@@ -324,19 +300,6 @@ def results(
         title="Results",
         columns=columns("what:", "value:"),
         rows=tuple(Row(row) for row in rows),
-    )
-
-
-def exploration_verdict(facts: ExplorationFacts) -> str:
-    """The one sentence of an exploration."""
-    limit = "" if facts.max_pes is None else f" of at most {facts.max_pes:,} PEs"
-    rate = facts.covered / facts.seconds / 1e6
-    return (
-        f"{facts.best}: {facts.best.total_cycles:,} cycles, {percent(facts.best.utilization)} "
-        f"utilization. Proven optimal by {facts.objective} over {facts.designs:,} designs{limit} "
-        f"(all {facts.covered:,} of the grid computed in {facts.seconds:.3f} s, "
-        f"{rate:.1f} million designs a second; model: {facts.model}, stall-free: buffers and "
-        "bandwidth do not change its cycles)."
     )
 
 

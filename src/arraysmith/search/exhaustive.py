@@ -91,9 +91,7 @@ def candidates(problem: Problem, bounds: Bounds) -> Candidates:
     by_itself = [mask for name, mask in kept.items() if name != "min_utilization"]
     keeping = int(np.all(by_itself, axis=0).sum()) if by_itself else space.size
     if not kept:
-        return Candidates(
-            ids=np.arange(space.size), bounds=values, cycles=cycles, keeping=keeping
-        )
+        return Candidates(ids=np.arange(space.size), bounds=values, cycles=cycles, keeping=keeping)
     ids = np.flatnonzero(np.all(list(kept.values()), axis=0))
     return Candidates(ids=ids, bounds=values[ids], cycles=cycles[ids], keeping=keeping)
 
@@ -125,14 +123,12 @@ def check_constraints(limits: dict[str, float], kept: dict[str, NDArray[np.bool_
                     f"other: {kept[first].sum():,} of {len(kept[first]):,} designs keep the first, "
                     f"{kept[second].sum():,} the second, none both; loosen one of them"
                 )
-    raise DesignSpaceError(
-        f"no design keeps {', '.join(names)} together; loosen one of them"
-    )
+    raise DesignSpaceError(f"no design keeps {', '.join(names)} together; loosen one of them")
 
 
 def keys(problem: Problem, ids: Ints, cycles: Ints) -> Ints:
     """(n, 4): what decides between equals: fewer cycles, fewer PEs, fewer rows, earlier number."""
-    rows = problem.spread(problem.space.values("rows"), ids)
+    rows = problem.spread(problem.space.along("rows"), ids)
     return np.stack([cycles, problem.pes(ids), rows, ids], axis=1).astype(np.int64)
 
 
@@ -155,9 +151,7 @@ def best_places(problem: Problem, ids: Ints, cycles: Ints, values: Floats, count
 def front_places(problem: Problem, ids: Ints, cycles: Ints, values: Floats) -> Ints:
     """Places of the Pareto front by its first objective; one design stands for its equals."""
     members = np.flatnonzero(non_dominated(values))
-    ordered = members[
-        in_order(problem, ids[members], cycles[members], values[members])
-    ]
+    ordered = members[in_order(problem, ids[members], cycles[members], values[members])]
     _, first = np.unique(values[ordered], axis=0, return_index=True)
     return ordered[np.sort(first)]
 

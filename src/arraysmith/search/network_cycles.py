@@ -155,7 +155,7 @@ def _group(designs: Designs) -> _Group:
     )
 
 
-def _search_group(
+def _search_group(  # noqa: PLR0917
     spaces: list[_Space],
     counts: NDArray[np.int64],
     group: _Group,

@@ -61,13 +61,7 @@ class Physical:
 
     def __post_init__(self) -> None:
         """Whether the arrays of the space are real ones."""
-        for array in self.space.arrays:
-            for each in array:
-                if not isinstance(each, Microarchitecture):
-                    raise DesignSpaceError(
-                        f"{each} is a dataflow; the model physical needs microarchitectures, like "
-                        "ws-double-buffered"
-                    )
+        arrays_of(self.space)
         if self.goal is Goal.FRONT:
             raise DesignSpaceError("mappings for a front; choose cycles, energy or edp")
 
@@ -141,7 +135,7 @@ class Physical:
         numbers = {name: values for name, values in space.columns(ids).items() if name != "arrays"}
         kib = np.stack([numbers[f"{each}_kib"] for each in ("ifmap", "filter", "ofmap")], axis=1)
         kinds = space.places(ids)[:, 0]
-        masks = np.array([mask_of(array) for array in space.arrays], np.int64)
+        masks = np.array([mask_of(array) for array in arrays_of(space)], np.int64)
         rates = np.array(
             [
                 accelerator_vector(replace(self.base, dram_bytes_per_cycle=rate))[RATE : RATE + 2]
@@ -150,9 +144,13 @@ class Physical:
         )
         vectors = np.tile(accelerator_vector(self.base), (len(ids), 1))
         vectors[:, R], vectors[:, C] = numbers["rows"], numbers["cols"]
-        vectors[:, IFMAP_BYTES : IFMAP_BYTES + 3] = kib * 1024 // (2 if self.base.double_buffered else 1)
+        vectors[:, IFMAP_BYTES : IFMAP_BYTES + 3] = (
+            kib * 1024 // (2 if self.base.double_buffered else 1)
+        )
         vectors[:, OPERAND], vectors[:, PSUM] = numbers["operand_bytes"], numbers["psum_bytes"]
-        vectors[:, RATE : RATE + 2] = rates[space.places(ids)[:, AXES.index("dram_bytes_per_cycle")]]
+        vectors[:, RATE : RATE + 2] = rates[
+            space.places(ids)[:, AXES.index("dram_bytes_per_cycle")]
+        ]
         return Designs(vectors=vectors, kib=kib, micros=masks[kinds])
 
     def _energy_at_least(self, layers: list[Layer], counts: Ints) -> Floats:
@@ -172,10 +170,14 @@ class Physical:
         Designs whose buffers, words and narrow ports are alike have one table.
         """
         op, psum = designs.vectors[:, OPERAND], designs.vectors[:, PSUM]
-        edges = [designs.vectors[:, R] * op, designs.vectors[:, C] * op, designs.vectors[:, C] * psum]
+        edges = [
+            designs.vectors[:, R] * op,
+            designs.vectors[:, C] * op,
+            designs.vectors[:, C] * psum,
+        ]
         narrow = [np.minimum(edge, WIDEST_ACCESS_BYTES) for edge in edges]
         first, which = distinct(np.column_stack([designs.kib, op, psum, *narrow]))
-        kinds = {each for array in self.space.arrays for each in array}
+        kinds = {each for array in arrays_of(self.space) for each in array}
         tables = np.zeros((len(first), len(MICROARCHITECTURES), 11))
         for place, number in enumerate(first):
             accelerator = self.space.accelerator(int(number), self.base)
@@ -184,6 +186,22 @@ class Physical:
                 one = replace(accelerator, rows=1, cols=1)
                 tables[place, MICROARCHITECTURES.index(kind)] = energy_weights(_ONE_MAC, one, table)
         return tables, which
+
+
+def arrays_of(space: DesignSpace) -> tuple[tuple[Microarchitecture, ...], ...]:
+    """The arrays of a space, which must be real ones.
+
+    Raises:
+        DesignSpaceError: one is only a dataflow.
+    """
+    for array in space.arrays:
+        for each in array:
+            if not isinstance(each, Microarchitecture):
+                raise DesignSpaceError(
+                    f"{each} is a dataflow; the model physical needs microarchitectures, like "
+                    "ws-double-buffered"
+                )
+    return tuple(tuple(map(Microarchitecture, array)) for array in space.arrays)
 
 
 _ONE_MAC = Gemm(name="", M=1, N=1, K=1)

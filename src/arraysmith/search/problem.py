@@ -7,7 +7,7 @@ and energy gives is a bound on each objective.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
+Number = TypeVar("Number", np.int64, np.float64)
 EXACT = 2**53
 """Cycles and PE-cycles below it are whole in a float64."""
 NO_LIMIT = np.iinfo(np.int64).max
@@ -116,15 +117,22 @@ class Bounds:
 class Model(Protocol):
     """A model of time over a space, for one network."""
 
-    name: str
-    exact_bounds: bool
-    """Whether the bounds are the figures: then nothing need be evaluated."""
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+
+    @property
+    def exact_bounds(self) -> bool:
+        """Whether the bounds are the figures: then nothing need be evaluated."""
 
     def groups(self, ids: Ints) -> Ints:
         """(n,) which designs are best evaluated together, for they share work."""
 
     def bounds(self) -> Bounds:
         """Of every design of the space at once."""
+
+    def network(self, number: int) -> Any:  # noqa: ANN401 (each model has records of its own)
+        """One design layer by layer."""
 
     def evaluate(self, ids: Ints, most_cycles: Ints) -> Figures:
         """(n,) designs exactly, or until one is known to take more cycles than its (n,) limit."""
@@ -158,12 +166,12 @@ class Problem:
 
     def pes(self, ids: Ints | None = None) -> Ints:
         """(n,) PEs of designs; of all where none are named."""
-        return self.spread(self.space.values("rows") * self.space.values("cols"), ids)
+        return self.spread(self.space.along("rows") * self.space.along("cols"), ids)
 
     def total_kib(self, ids: Ints | None = None) -> Ints:
         """(n,) KiB of the three buffers."""
         names = ("ifmap_kib", "filter_kib", "ofmap_kib")
-        ifmap, filter_, ofmap = (self.space.values(name) for name in names)
+        ifmap, filter_, ofmap = (self.space.along(name) for name in names)
         return self.spread(ifmap + filter_ + ofmap, ids)
 
     def area_mm2(self, ids: Ints | None = None, estimate: str = "mid") -> Floats:
@@ -179,11 +187,11 @@ class Problem:
                 for psum in space.psum_bytes
             ]
         ).reshape(len(space.arrays), 1, 1, 1, 1, 1, 1, *widths)
-        array = space.values("rows") * space.values("cols") * each
-        kib = space.values("ifmap_kib") + space.values("filter_kib") + space.values("ofmap_kib")
+        array = space.along("rows") * space.along("cols") * each
+        kib = space.along("ifmap_kib") + space.along("filter_kib") + space.along("ofmap_kib")
         return self.spread(array + kib * constants.sram_mm2_per_kib.value, ids)
 
-    def spread(self, grid: NDArray[np.generic], ids: Ints | None = None) -> NDArray[np.generic]:
+    def spread(self, grid: NDArray[Number], ids: Ints | None = None) -> NDArray[Number]:
         """(n,) values for designs, from a grid that broadcasts over the space's shape."""
         if ids is None:
             return np.broadcast_to(grid, self.space.shape).ravel()
@@ -220,7 +228,7 @@ class Problem:
                 found.append(self.area_mm2(ids))
             elif objective in {Objective.PE_CYCLES, Objective.UTILIZATION}:
                 # MACs are given, so the most utilization is the fewest PE-cycles; those are whole.
-                found.append(cycles * self.pes(ids).astype(np.float64))
+                found.append(cycles.astype(np.float64) * self.pes(ids))
             elif energy_pj is None:
                 raise DesignSpaceError(f"{objective} is no objective of this model of time")
             elif objective is Objective.ENERGY:
@@ -245,11 +253,11 @@ class Problem:
         limits = self.space.constraints
         found: list[Floats] = []
         if limits.max_pes is not None:
-            found.append(self.pes(ids) / limits.max_pes - 1)
+            found.append(self.pes(ids) / limits.max_pes - 1.0)
         if limits.max_area_mm2 is not None:
             found.append(self.area_mm2(ids) / limits.max_area_mm2 - 1)
         if limits.max_total_kib is not None:
-            found.append(self.total_kib(ids) / limits.max_total_kib - 1)
+            found.append(self.total_kib(ids) / limits.max_total_kib - 1.0)
         if limits.max_power_w is not None:
             if energy_pj is None:
                 raise DesignSpaceError("a power is known under the model physical alone")
@@ -294,7 +302,8 @@ class Problem:
                 least = np.maximum(least, np.ceil(points / self.pes(ids)[:, None]))
         # With as many cycles as the point, a design is out only if it is worse in something else.
         limits = np.where(no_worse, least - better, np.inf).min(axis=1)
-        return np.where(np.isinf(limits), NO_LIMIT, np.minimum(limits, EXACT)).astype(np.int64)
+        whole = np.minimum(limits, EXACT).astype(np.int64)
+        return np.where(np.isinf(limits), NO_LIMIT, whole)
 
 
 def _dataflow(kind: Dataflow | Microarchitecture) -> Dataflow:

@@ -50,8 +50,7 @@ class Calc:
 
     def __post_init__(self) -> None:
         """Whether the space is SCALE-Sim's, and its cycles can be counted."""
-        check_dataflows(self.space)
-        for dataflow in {each for array in self.space.arrays for each in array}:
+        for dataflow in {each for array in arrays_of(self.space) for each in array}:
             on_array, count = self._layers(dataflow)
             check_countable(
                 on_array, count, np.array(self.space.rows), np.array(self.space.cols), dataflow
@@ -79,7 +78,7 @@ class Calc:
                 f"{cells:,} arrays are more than {MAX_CELLS:,}, so they cannot all be computed; "
                 "give --rows and --cols a step, or --search genetic"
             )
-        grids = np.stack([self._grid(array) for array in space.arrays])
+        grids = np.stack([self._grid(array) for array in arrays_of(space)])
         self._check_cycles(grids)
         return Bounds(total_cycles=grids.reshape(*grids.shape, 1, 1, 1, 1, 1, 1))
 
@@ -90,7 +89,7 @@ class Calc:
         rows = np.array(self.space.rows, np.int64)[places[:, 1], None]
         cols = np.array(self.space.cols, np.int64)[places[:, 2], None]
         total = np.zeros(len(ids), np.int64)
-        for kind, array in enumerate(self.space.arrays):
+        for kind, array in enumerate(arrays_of(self.space)):
             members = np.flatnonzero(places[:, 0] == kind)
             cycles = np.full((len(members), len(self._layers(array[0])[1])), NO_LIMIT)
             for dataflow in array:
@@ -120,9 +119,7 @@ class Calc:
             for dataflow in array:
                 on_array, count = self._layers(dataflow)
                 one = slice(layer, layer + 1)
-                each.append(
-                    total_cycles(on_array[one], count[one], rows, cols, ALPHA[dataflow])
-                )
+                each.append(total_cycles(on_array[one], count[one], rows, cols, ALPHA[dataflow]))
             total += np.minimum.reduce(each)
         return total
 
@@ -145,7 +142,7 @@ class User:
 
     def __post_init__(self) -> None:
         """Whether the space is one that USER mode knows."""
-        check_dataflows(self.space)
+        arrays_of(self.space)
         for rate in self.space.dram_bytes_per_cycle:
             if rate != int(rate) or rate < 1:
                 raise DesignSpaceError(
@@ -215,8 +212,8 @@ def network_metrics(
     return replace(results[0], dataflow=array_name(space.array(number)), layers=layers)
 
 
-def check_dataflows(space: DesignSpace) -> None:
-    """Whether the arrays of a space are SCALE-Sim's.
+def arrays_of(space: DesignSpace) -> tuple[tuple[Dataflow, ...], ...]:
+    """The arrays of a space, which must be SCALE-Sim's.
 
     Raises:
         DesignSpaceError: they are built in ways that it does not know.
@@ -228,6 +225,7 @@ def check_dataflows(space: DesignSpace) -> None:
                     f"{each} is a microarchitecture, of the model physical; scalesim has the "
                     "dataflows os, ws, is"
                 )
+    return tuple(tuple(map(Dataflow, array)) for array in space.arrays)
 
 
 def total_cycles(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) -> Ints:
@@ -271,4 +269,4 @@ def _largest(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) ->
         for n, (r, c, _) in zip(count.tolist(), on_array.tolist(), strict=True)
     ]
     longest = int(on_array[:, 2].max()) + alpha * int(rows.max()) + int(cols.max()) + 2
-    return sum(folds) * longest
+    return int(sum(folds) * longest)
