@@ -120,8 +120,10 @@ class _Memory:
 
     def unknown(self, batch: Designs) -> Designs:
         """Those of a batch that were not evaluated yet, each once and in their order."""
-        first = dict(zip(reversed(self._numbers(batch)), reversed(range(len(batch))), strict=True))
-        return batch[sorted(place for flat, place in first.items() if flat not in self._place)]
+        first: dict[int, int] = {}
+        for place, flat in enumerate(self._numbers(batch)):
+            first.setdefault(flat, place)
+        return batch[[place for flat, place in first.items() if flat not in self._place]]
 
     def keep(self, designs: Designs, F: NDArray[np.float64], G: NDArray[np.float64]) -> None:
         """Remember new designs with their answers."""

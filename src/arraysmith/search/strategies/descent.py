@@ -64,7 +64,10 @@ def _neighbours(
     sizes: tuple[int, ...],
     unseen: Unseen,
 ) -> tuple[Designs, NDArray[np.int64]]:
-    """A batch of unseen neighbours, and whose they are; steps that lead to none are passed over."""
+    """A batch of unseen neighbours, and whose they are.
+
+    Where a step leads to nothing unseen, its halving is counted up in `halvings` at once.
+    """
     last = max(max(sizes).bit_length() - 3, 0)  # all steps are of one place then
     asked, parents = [designs[:0]], []
     for each in order:

@@ -31,35 +31,29 @@ def search(sizes: tuple[int, ...], rng: np.random.Generator) -> Search:
     Raises:
         ModuleNotFoundError: pymoo is not installed.
     """
+    # Before anything is evaluated, for it may be missing.
+    from pymoo.core.termination import NoTermination
+
     unseen = Unseen(sizes, rng)
+    nsga2 = _nsga2(rng, unseen)
     designs = unseen.draw(_POPULATION)
     answer = yield designs
     positive = bool((answer[0] > 0).all())
-    nsga2 = _nsga2(sizes, rng, unseen, answer)
+    nsga2.setup(_problem(sizes, answer), termination=NoTermination())
     while unseen.count:
         nsga2.tell(infills=_individuals(designs, answer, positive=positive))
         designs = _children(nsga2, unseen)
         answer = yield designs
 
 
-def _nsga2(sizes: tuple[int, ...], rng: np.random.Generator, unseen: Unseen, answer: Answer) -> Any:  # noqa: ANN401 (pymoo is not typed)
-    """The algorithm, ready to be told its first generation."""
+def _nsga2(rng: np.random.Generator, unseen: Unseen) -> Any:  # noqa: ANN401 (pymoo is not typed)
     from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
     from pymoo.core.mating import Mating
-    from pymoo.core.problem import Problem
-    from pymoo.core.termination import NoTermination
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
     from pymoo.operators.repair.rounding import RoundingRepair
     from pymoo.operators.selection.tournament import TournamentSelection
 
-    problem = Problem(
-        n_var=len(sizes),
-        n_obj=answer[0].shape[1],
-        n_ieq_constr=1,
-        xl=np.zeros(len(sizes)),
-        xu=np.array(sizes) - 1.0,
-    )
     mating = Mating(
         TournamentSelection(func_comp=binary_tournament),
         SBX(prob=0.9, eta=_ETA),
@@ -69,8 +63,20 @@ def _nsga2(sizes: tuple[int, ...], rng: np.random.Generator, unseen: Unseen, ans
         n_max_iterations=_MATINGS,
     )
     # A generator given as the seed is used as it is: all chance comes from it.
-    nsga2 = NSGA2(pop_size=_POPULATION, mating=mating, seed=rng)
-    return nsga2.setup(problem, termination=NoTermination())
+    return NSGA2(pop_size=_POPULATION, mating=mating, seed=rng)
+
+
+def _problem(sizes: tuple[int, ...], answer: Answer) -> Any:  # noqa: ANN401
+    """What pymoo knows of the space: bounds, how many objectives, and one sum of violations."""
+    from pymoo.core.problem import Problem
+
+    return Problem(
+        n_var=len(sizes),
+        n_obj=answer[0].shape[1],
+        n_ieq_constr=1,
+        xl=np.zeros(len(sizes)),
+        xu=np.array(sizes) - 1.0,
+    )
 
 
 def _individuals(designs: Designs, answer: Answer, *, positive: bool) -> Any:  # noqa: ANN401
