@@ -337,7 +337,7 @@ def _check_arrays(arrays: tuple[Array, ...]) -> None:
         )
 
 
-def _check_axis(name: str, axis: tuple[int, ...]) -> None:
+def _check_axis(name: str, axis: tuple[Any, ...]) -> None:
     largest = {"rows": MAX_SIDE, "cols": MAX_SIDE}.get(name, _MAX_KIB)
     for value in axis:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
