@@ -16,12 +16,15 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from arraysmith.errors import ArraysmithError, MissingExtraError
 from arraysmith.files import json_bytes
@@ -71,6 +74,7 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        _Rate(),
         TextColumn("{task.fields[note]}"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
@@ -82,6 +86,17 @@ def _bar(name: str, total: int) -> Iterator[Advance]:
                 bars.update(task, note=escape(note))
 
         yield advance
+
+
+class _Rate(ProgressColumn):
+    """Steps a second, where that says something."""
+
+    def render(self, task: Task) -> Text:
+        """As `1,234/s`."""
+        speed = task.finished_speed or task.speed
+        return Text(
+            "" if speed is None else f"{speed:,.3g}/s" if speed < 100 else f"{speed:,.0f}/s"
+        )
 
 
 def say(text: str = "") -> None:

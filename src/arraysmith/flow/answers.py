@@ -87,6 +87,8 @@ def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
     step = -(-len(front) // FRONT_LISTED)
     known = int((seen.figures.exact & (seen.figures.total_cycles >= 0)).sum())
     designs = problem.space.size if found is None else found.keeping
+    if evidence.model.exact_bounds and not asked.is_heuristic:
+        known = designs  # those that were left out were computed too
     facts = ExplorationFacts(
         workload=evidence.workload.name,
         model=evidence.model.name,
@@ -229,9 +231,8 @@ def _nothing(evidence: Evidence) -> DesignSpaceError:
             "larger --ifmap-kib, --filter-kib or --ofmap-kib"
         )
     limits = problem.space.constraints.given
-    kept = {name: seen.violations[possible][:, place] <= 0 for place, name in enumerate(limits)}
     try:
-        check_constraints(limits, kept)
+        check_constraints(limits, seen.violations[possible])
     except DesignSpaceError as error:
         return error
     return DesignSpaceError("no design was exactly evaluated; raise the budget")

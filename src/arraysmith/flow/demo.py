@@ -10,7 +10,7 @@ from arraysmith.flow.exploration import explore
 from arraysmith.flow.report import report
 from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.progress import silent
-from arraysmith.space import Constraints, DesignSpace
+from arraysmith.space import Constraints, DesignSpace, Objective
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def demo(
     exported = quantization.export(output)
     workload = hardware.read_workload(output)
     space = DesignSpace(rows=SIZES, cols=SIZES, constraints=Constraints(max_pes=MAX_PES))
-    explored = explore(workload, space, output, command=command).facts
+    wanted = (Objective.CYCLES, Objective.AREA)
+    explored = explore(workload, space, output, objectives=wanted, command=command).facts
     best = explored.best
     square = tuple(
         replace(hardware.DEFAULT_ACCELERATOR, dataflow=dataflow) for dataflow in Dataflow

@@ -77,6 +77,8 @@ def explore(
                 seen, stopped = _by_strategy(problem, asked, evaluate, progress)
             else:
                 seen, stopped = _with_proof(problem, found, evaluate, progress)
+            if evaluate.was_finished:
+                stopped += "; finished before, nothing was evaluated again"
             evaluate.finish()
     evidence = Evidence(
         workload=workload,

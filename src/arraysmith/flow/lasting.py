@@ -100,9 +100,14 @@ class Evaluations:
             self.advance(int(inside.sum()))
         return Figures.of_records(records)
 
+    @property
+    def was_finished(self) -> bool:
+        """Whether an earlier run came to the end of this very exploration."""
+        return self.journal is not None and self.journal.finished is not None
+
     def finish(self) -> None:
         """All that was needed is evaluated."""
-        if self.journal is not None and self.journal.finished is None:
+        if self.journal is not None and not self.was_finished:
             self.journal.finish(b"")
 
     def _everywhere(self, asked: Ints) -> Iterator[tuple[slice, NDArray[np.void]]]:

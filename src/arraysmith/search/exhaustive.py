@@ -9,6 +9,7 @@ Where bounds are exact, as under SCALE-Sim's CALC mode, nothing has to be visite
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,48 +83,51 @@ def candidates(problem: Problem, bounds: Bounds) -> Candidates:
     energy = None if bounds.energy_pj is None else problem.spread(bounds.energy_pj)
     values = problem.values(cycles, energy)
     violated = problem.violations(cycles, energy)
-    names = list(space.constraints.given)
+    limits = space.constraints.given
     # A bound says nothing of the power: a slower design needs less.
-    kept = {
-        name: violated[:, place] <= 0 for place, name in enumerate(names) if name != "max_power_w"
-    }
-    check_constraints(space.constraints.given, kept)
-    by_itself = [mask for name, mask in kept.items() if name != "min_utilization"]
-    keeping = int(np.all(by_itself, axis=0).sum()) if by_itself else space.size
-    if not kept:
+    known = [place for place, name in enumerate(limits) if name != "max_power_w"]
+    names = [list(limits)[place] for place in known]
+    check_constraints({name: limits[name] for name in names}, violated[:, known])
+    kept = violated[:, known] <= 0
+    by_itself = [place for place, name in enumerate(names) if name != "min_utilization"]
+    keeping = int(kept[:, by_itself].all(axis=1).sum())
+    if not names:
         return Candidates(ids=np.arange(space.size), bounds=values, cycles=cycles, keeping=keeping)
-    ids = np.flatnonzero(np.all(list(kept.values()), axis=0))
+    ids = np.flatnonzero(kept.all(axis=1))
     return Candidates(ids=ids, bounds=values[ids], cycles=cycles[ids], keeping=keeping)
 
 
-def check_constraints(limits: dict[str, float], kept: dict[str, NDArray[np.bool_]]) -> None:
+def check_constraints(limits: dict[str, float], violated: Floats) -> None:
     """Whether some design keeps all constraints.
 
     Args:
         limits: the constraints by name.
-        kept: for each constraint, which designs keep it.
+        violated: (n, constraints) by how much of the limit a design violates each.
 
     Raises:
         DesignSpaceError: none does; the message names the one or the two that exclude all.
     """
-    if not kept or np.all(list(kept.values()), axis=0).any():
+    kept = violated <= 0
+    if kept.all(axis=1).any():
         return
-    for name, mask in kept.items():
-        if not mask.any():
+    total = len(violated)
+    for place, (name, limit) in enumerate(limits.items()):
+        if not kept[:, place].any():
+            least = violated[:, place].min()
+            nearest = limit * (1 - least if name.startswith("min_") else 1 + least)
             raise DesignSpaceError(
-                f"{name} {limits[name]:g} excludes all {len(mask):,} designs; loosen it, or give "
-                "other ranges"
+                f"{name} {limit:g} and the ranges of the axes contradict each other: of {total:,} "
+                f"designs the nearest has {nearest:.4g}; loosen it, or give other ranges"
             )
-    names = list(kept)
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            if not (kept[first] & kept[second]).any():
-                raise DesignSpaceError(
-                    f"{first} {limits[first]:g} and {second} {limits[second]:g} contradict each "
-                    f"other: {kept[first].sum():,} of {len(kept[first]):,} designs keep the first, "
-                    f"{kept[second].sum():,} the second, none both; loosen one of them"
-                )
-    raise DesignSpaceError(f"no design keeps {', '.join(names)} together; loosen one of them")
+    for first, second in itertools.combinations(range(len(limits)), 2):
+        if not (kept[:, first] & kept[:, second]).any():
+            (name, limit), (other, bound) = (list(limits.items())[i] for i in (first, second))
+            raise DesignSpaceError(
+                f"{name} {limit:g} and {other} {bound:g} contradict each other: of {total:,} "
+                f"designs {kept[:, first].sum():,} keep the first, {kept[:, second].sum():,} the "
+                "second, none both; loosen one of them"
+            )
+    raise DesignSpaceError(f"no design keeps {', '.join(limits)} together; loosen one of them")
 
 
 def keys(problem: Problem, ids: Ints, cycles: Ints) -> Ints:
