@@ -63,6 +63,13 @@ _PHYSICAL = (
     type=click.Path(path_type=Path),
     help="Run folder to write into; by default MODEL's own, else runs/<topology>.",
 )
+@click.option(
+    "--figures",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+    help="What the figures are.",
+)
 @json_option
 @quiet_option
 def explore(
@@ -70,6 +77,7 @@ def explore(
     topology: Path | None,
     input_type: str,
     output: Path | None,
+    figures: str,
     *,
     as_json: bool,
     quiet: bool,
@@ -122,6 +130,7 @@ def explore(
             resume=given["resume"],
             restart=given["restart"],
         ),
+        figures=figures,
         progress=progress_bars(quiet=quiet),
         command=command_line(),
     )

@@ -39,6 +39,7 @@ def explore(
     output: Path | None = None,
     *,
     lasting: Lasting | None = None,
+    figures: str = "png",
     progress: Progress = silent,
     command: str = "arraysmith.explore()",
     **question: Any,  # noqa: ANN401 (the fields of Question, which checks them)
@@ -51,6 +52,7 @@ def explore(
         output: a run folder to write into, if any: designs.npz (every design that was evaluated),
             figures, the section `exploration` of metrics.json, and the journal of a long run.
         lasting: on how many processes or which cluster, and whether an interrupted run goes on.
+        figures: what the figures of the run folder are: `png`, `svg` or `pdf`.
         progress: shows designs done or ruled out, and the best so far.
         command: what to record as the origin.
         question: the fields of `Question`: `model`, `mode`, `objectives`, `search`, `budget` …; by
@@ -93,7 +95,7 @@ def explore(
     if output is not None:
         from arraysmith.flow.explored_files import write
 
-        write(output, result, evidence, command)
+        write(output, result, evidence, command, figures)
     return result
 
 

@@ -27,26 +27,29 @@ if TYPE_CHECKING:
 
 DESIGNS_FILE = "designs.npz"
 LANDSCAPES_FILE = "landscapes.npz"
+FIGURES = ("png", "svg", "pdf")
 MAPPINGS_FILE = "best_mappings.json"
 BEST_PHYSICAL, BEST_SCALESIM = "best_physical", "best_scalesim"
 """Sections of metrics.json: the layers of the best design."""
 _ALWAYS = ("rows", "cols", "dataflow", "pes", "total_cycles", "utilization", "front")
 
 
-def write(output: Path, found: Exploration, evidence: Evidence, command: str) -> None:
+def write(
+    output: Path, found: Exploration, evidence: Evidence, command: str, figures: str = "png"
+) -> None:
     """Write everything into a run folder."""
     run = RunFolder(output)
     _write_arrays(run.path / DESIGNS_FILE, found.explored.columns)
     _write_arrays(run.path / LANDSCAPES_FILE, _flat(found.explored.landscapes))
-    draw(run, found)
+    draw(run, found, figures)
     section, layers = _best(evidence, run)
     outdated = {BEST_PHYSICAL, BEST_SCALESIM} - {section}
     run.record("exploration", found.facts, command, outdated=tuple(sorted(outdated)))
     run.record(section, layers, command)
 
 
-def draw(run: RunFolder, found: Exploration) -> None:
-    """The figures that there is something to show in."""
+def draw(run: RunFolder, found: Exploration, suffix: str) -> None:
+    """The figures that there is something to show in, as png, svg or pdf."""
     from arraysmith.reporting import exploration_png as png
 
     facts, explored = found.facts, found.explored
@@ -59,10 +62,10 @@ def draw(run: RunFolder, found: Exploration) -> None:
         wanted["convergence"] = partial(png.convergence, facts=facts)
     for name in ("front", "parallel", "landscapes", "convergence"):
         path = run.figure(f"exploration_{name}")
+        for old in FIGURES:
+            path.with_suffix(f".{old}").unlink(missing_ok=True)  # of an earlier exploration
         if name in wanted:
-            wanted[name](path)
-        else:
-            path.unlink(missing_ok=True)  # of an earlier exploration
+            wanted[name](path.with_suffix(f".{suffix}"))
 
 
 def read_designs(path: Path) -> dict[str, NDArray[Any]]:
