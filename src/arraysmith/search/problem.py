@@ -280,11 +280,24 @@ class Problem:
         """
         if self.needs_energy or not len(archive):
             return np.full(len(ids), NO_LIMIT)
+        if set(self.objectives) == {Objective.CYCLES, Objective.AREA}:
+            return self._most_cycles_on(self.area_mm2(ids), archive)
         limits = [
             self._most_cycles(ids[start : start + _AT_ONCE], archive)
             for start in range(0, len(ids), _AT_ONCE)
         ]
         return np.concatenate([np.zeros(0, np.int64), *limits])
+
+    def _most_cycles_on(self, area_mm2: Floats, archive: Floats) -> Ints:
+        """The same where cycles and area are all that counts: of a front the next smaller area."""
+        cycles, areas = (
+            archive[:, self.objectives.index(each)] for each in (Objective.CYCLES, Objective.AREA)
+        )
+        order = np.argsort(areas)
+        place = np.searchsorted(areas[order], area_mm2, side="right") - 1
+        next_smaller = order[np.maximum(place, 0)]
+        limits = cycles[next_smaller] - (areas[next_smaller] < area_mm2)
+        return np.where(place < 0, NO_LIMIT, limits.astype(np.int64))
 
     def _most_cycles(self, ids: Ints, archive: Floats) -> Ints:
         no_worse = np.ones((len(ids), len(archive)), np.bool_)
