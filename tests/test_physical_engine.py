@@ -12,19 +12,10 @@ from physical_cases import random_accelerator, random_convolution, random_gemm, 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
 from arraysmith.hardware import Microarchitecture
-from arraysmith.search import physical_designs
-from arraysmith.search.design_columns import areas_mm2, columns_of, grid
-from arraysmith.search.mapper import Goal, best_mapping, energy_weights
+from arraysmith.search.design_columns import columns_of
+from arraysmith.search.mapper import best_mapping
 from arraysmith.search.network_cycles import INFEASIBLE, network_cycles
-from arraysmith.search.physical_bounds import (
-    cycles_at_least,
-    distinct,
-    energy_at_least,
-    layer_cycles_at_least,
-)
-from arraysmith.simulation.physical.array import MICROARCHITECTURES
-from arraysmith.simulation.physical.cost import EnergyTable, area_mm2, energy_tables
-from arraysmith.simulation.physical.vectors import layer_vector
+from arraysmith.simulation.physical.cost import EnergyTable
 
 TECHNOLOGY = read_technology()
 BUFFERS = "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"

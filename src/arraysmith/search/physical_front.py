@@ -27,9 +27,7 @@ LARGEST_ROUND = 1024
 class Evaluate(Protocol):
     """What computes designs: as `network_cycles`, perhaps in several processes."""
 
-    def __call__(
-        self, designs: NDArray[np.intp], most_cycles: NDArray[np.int64]
-    ) -> NetworkCycles:
+    def __call__(self, designs: NDArray[np.intp], most_cycles: NDArray[np.int64]) -> NetworkCycles:
         """Cycles of some designs, by their indices, or that they are more than these."""
 
 
