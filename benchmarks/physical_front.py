@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 RESNET50 = Path(__file__).parents[1] / "examples" / "resnet50.csv"
 KINDS = tuple(
-    Microarchitecture(name) for name in ("os-overlapped", "ws-double-buffered", "is-double-buffered")
+    Microarchitecture(name)
+    for name in ("os-overlapped", "ws-double-buffered", "is-double-buffered")
 )
 KIB = (16, 64, 256, 1024)
 BASE = PhysicalAccelerator(rows=1, cols=1, microarchitectures=KINDS[:1], dram_bytes_per_cycle=16)
@@ -145,8 +146,10 @@ def main() -> None:
         start = time.perf_counter()
         evaluate(members, np.full(len(members), 2**60))
         seconds = time.perf_counter() - start
-        print(f"{len(members):,} designs of random groups without any limit: {seconds:.1f} s, "
-              f"{len(members) / seconds:,.0f} a second")
+        print(
+            f"{len(members):,} designs of random groups without any limit: {seconds:.1f} s, "
+            f"{len(members) / seconds:,.0f} a second"
+        )
         check_sample(designs, areas, front, rng, arguments.sample)
         print(f"{arguments.sample} random designs mapped one by one: none is better")
 

@@ -12,8 +12,8 @@ from physical_cases import random_accelerator, random_convolution, random_gemm, 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
 from arraysmith.hardware import Microarchitecture
-from arraysmith.search import physical_designs
-from arraysmith.search.design_columns import areas_mm2, columns_of, grid
+from arraysmith.search import physical_designs, physical_front
+from arraysmith.search.design_columns import areas_mm2, columns_of, grid, micros_of
 from arraysmith.search.mapper import Goal, best_mapping, energy_weights
 from arraysmith.search.network_cycles import INFEASIBLE, network_cycles
 from arraysmith.search.physical_bounds import (
@@ -114,3 +114,172 @@ def test_a_design_that_may_take_fewer_cycles_is_left_with_a_bound(seed):
         else:
             assert limit < cycles <= total
         assert exact or limit < total
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_buffers_decide_what_fits_and_nothing_else(seed):
+    """A grid of buffers: never slower with a larger one, and as the mapper says in each cell."""
+    rng = random.Random(f"grid {seed}")  # noqa: S311
+    layer = replace(random_gemm(rng, largest=90), batch=1)
+    base = replace(random_accelerator(rng), dram_bytes_per_cycle=rng.choice((0.5, 3, 16)))
+    kib = (1, 2, 4), (1, 2, 4), (1, 3, 9)
+    designs = grid(base, [base.rows], [base.cols], [base.microarchitectures], kib)
+    found = network_cycles([layer], np.array([1]), designs).cycles.reshape(3, 3, 3)
+    for axis in range(3):
+        assert (np.diff(found, axis=axis) <= 0).all()
+    cells = [rng.randrange(27) for _ in range(5)]
+    accelerators = [
+        replace(base, **dict(zip(BUFFERS, map(int, designs.kib[cell]), strict=True)))
+        for cell in cells
+    ]
+    assert found.ravel()[cells].tolist() == slow_totals([layer], [1], accelerators)
+
+
+def test_more_bandwidth_is_never_slower():
+    """A faster channel never makes the best mapping slower."""
+    rng = random.Random("bandwidth")  # noqa: S311
+    for _ in range(10):
+        layer, base = random_layer(rng), random_accelerator(rng)
+        accelerators = [replace(base, dram_bytes_per_cycle=rate) for rate in (0.5, 1, 3, 12.8, 50)]
+        found = network_cycles([layer], np.array([1]), columns_of(accelerators))
+        assert (np.diff(found.cycles) <= 0).all()
+
+
+def test_the_order_of_designs_changes_nothing():
+    """Searches begin with what was best before; cycles do not depend on it."""
+    rng = random.Random("order")  # noqa: S311
+    layers = [random_layer(rng) for _ in range(3)]
+    accelerators = random_designs(rng, layers[0], 24)
+    designs, counts = columns_of(accelerators), np.array([1, 2, 3])
+    found = network_cycles(layers, counts, designs)
+    shuffled = np.array(rng.sample(range(len(accelerators)), len(accelerators)))
+    again = network_cycles(layers, counts, designs.take(shuffled))
+    assert (again.cycles == found.cycles[shuffled]).all()
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_bounds_of_cycles_are_those_of_one_layer_on_one_accelerator(seed):
+    """The compiled bound equals the plain one; that of a network adds them up."""
+    rng = random.Random(f"bound {seed}")  # noqa: S311
+    layers = [random_layer(rng) for _ in range(3)]
+    counts = np.array([1, 4, 2])
+    accelerators = random_designs(rng, layers[0], 8)
+    designs = columns_of(accelerators)
+    vectors = np.array([layer_vector(layer) for layer in layers])
+    found = layer_cycles_at_least(vectors, designs)
+    assert found.tolist() == [
+        [physical_designs.cycles_at_least(layer, each) for layer in layers] for each in accelerators
+    ]
+    assert (cycles_at_least(vectors, counts, designs) == found @ counts).all()
+
+
+def energy_bounds(layer, accelerators):
+    """Of one layer on each accelerator, with the weights that the mapper would use."""
+    weights = np.zeros((len(accelerators), len(MICROARCHITECTURES), 11))
+    for index, each in enumerate(accelerators):
+        for kind in each.microarchitectures:
+            table = energy_tables(TECHNOLOGY, each, kind)["mid"]
+            weights[index, MICROARCHITECTURES.index(kind)] = energy_weights(layer, each, table)
+    which = np.arange(len(accelerators))
+    return energy_at_least(layer_vector(layer), columns_of(accelerators), weights, which)
+
+
+@pytest.mark.parametrize("goal", [Goal.CYCLES, Goal.ENERGY, Goal.EDP])
+def test_no_mapping_goes_below_the_bounds(goal):
+    """Whatever the mapper makes least, cycles and energy stay above; the bounds are not idle."""
+    rng = random.Random(f"below {goal}")  # noqa: S311
+    close = 0
+    for _ in range(30):
+        layer = random_layer(rng)
+        accelerators = random_designs(rng, layer, 4)
+        cycles = layer_cycles_at_least(layer_vector(layer)[None], columns_of(accelerators))[:, 0]
+        energy = energy_bounds(layer, accelerators)
+        for accelerator, least_cycles_, least_pj in zip(accelerators, cycles, energy, strict=True):
+            try:
+                best = best_mapping(layer, accelerator, TECHNOLOGY, goal).best
+            except InvalidHardwareError:
+                continue
+            assert best.total_cycles >= least_cycles_
+            assert best.energy.total_pj[1] >= least_pj * (1 - 1e-12)  # sums are rounded
+            close += best.energy.total_pj[1] < 1.05 * least_pj
+    assert close > 20
+
+
+def test_areas_are_float_for_float_those_of_one_accelerator():
+    """Also of arrays that can do several dataflows."""
+    rng = random.Random("area")  # noqa: S311
+    base = replace(random_accelerator(rng), operand_bytes=2, psum_bytes=5)
+    kinds = [tuple(rng.sample(list(Microarchitecture), count)) for count in (1, 2, 3, 7)]
+    designs = grid(base, (1, 7, 33), (5, 64), kinds, ((1, 9), (3,), (16, 100)))
+    found = areas_mm2(TECHNOLOGY, base, designs)
+    for index, area in enumerate(found):
+        rows, cols = map(int, designs.vectors[index, :2])
+        each = replace(
+            base,
+            rows=rows,
+            cols=cols,
+            microarchitectures=tuple(
+                MICROARCHITECTURES[micro] for micro in micros_of(int(designs.micros[index]))
+            ),
+            **dict(zip(BUFFERS, map(int, designs.kib[index]), strict=True)),
+        )
+        assert area == area_mm2(TECHNOLOGY, each)["mid"].total_mm2
+        assert (columns_of([each]).vectors == designs.vectors[index]).all()
+
+
+def test_distinct_rows():
+    """The first of each kind, in the order in which kinds come up."""
+    rows = np.array([[3, 1], [2, 9], [3, 1], [2, 8], [2, 9]])
+    first, inverse = distinct(rows)
+    assert first.tolist() == [0, 1, 3]
+    assert inverse.tolist() == [0, 1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_front_is_that_of_all_designs(seed, monkeypatch):
+    """Each design mapped layer by layer: the same points, though few were searched to the end."""
+    monkeypatch.setattr(physical_front, "FIRST_ROUND", 2)
+    rng = random.Random(f"front {seed}")  # noqa: S311
+    layers = [replace(random_layer(rng, 20), name=str(each)) for each in range(3)]
+    counts = np.array([2, 1, 1])
+    base = replace(random_accelerator(rng), dram_bytes_per_cycle=rng.choice((1, 4)))
+    kinds = [(each,) for each in rng.sample(list(Microarchitecture), 2)]
+    designs = grid(base, (2, 5, 16), (3, 8, 11), kinds, ((1, 3), (1, 3), (1, 4)))
+    accelerators = [
+        replace(
+            base,
+            rows=int(rows),
+            cols=int(cols),
+            microarchitectures=(MICROARCHITECTURES[micros_of(int(mask))[0]],),
+            **dict(zip(BUFFERS, map(int, kib), strict=True)),
+        )
+        for (rows, cols), kib, mask in zip(
+            designs.vectors[:, :2], designs.kib, designs.micros, strict=True
+        )
+    ]
+    totals = np.array(slow_totals(layers, counts, accelerators))
+    areas = areas_mm2(TECHNOLOGY, base, designs)
+    points = {
+        (int(total), float(area))
+        for total, area in zip(totals, areas, strict=True)
+        if total != INFEASIBLE
+        and not (
+            (totals != INFEASIBLE)
+            & (totals <= total)
+            & (areas <= area)
+            & ((totals < total) | (areas < area))
+        ).any()
+    }
+    vectors = np.array([layer_vector(layer) for layer in layers])
+    groups = distinct(np.column_stack((designs.vectors[:, :2], designs.micros)))[1]
+
+    def evaluate(chosen, most):
+        return network_cycles(layers, counts, designs.take(chosen), most)
+
+    front = physical_front.find_front(
+        cycles_at_least(vectors, counts, designs), areas, groups, evaluate
+    )
+    found = list(zip(front.cycles.tolist(), areas[front.designs].tolist(), strict=True))
+    assert len(found) == len(set(found))
+    assert set(found) == points
+    assert front.searched < len(designs)

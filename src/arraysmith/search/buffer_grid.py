@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.compiling import compiled
-from arraysmith.mapping import ORDERS
 from arraysmith.search.mapping_bounds import (
+    ifmap_again,
     moved_at_least,
     moved_bytes,
-    tile_words,
+    once,
 )
 from arraysmith.search.mapping_search import FIRST_TWO
+from arraysmith.search.nest_bounds import (
+    longest_step,
+    nest_ends,
+    seen_before,
+    tile_ends,
+    visits_of,
+    waiting_at_least,
+)
 from arraysmith.search.tile_factors import (
     END,
     FOLD,
@@ -73,7 +81,6 @@ Sizes = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
 NONE = 2**62
 """Cycles where no mapping was found."""
 COUNTERS = PAIRS, TILES, BOUNDED, NESTS, VISITED = range(5)
-_LETTERS = np.array([["MNK".index(letter) for letter in order] for order in ORDERS])
 
 
 @compiled
@@ -187,7 +194,7 @@ def _search_tiles(  # noqa: PLR0917
                 mapping[TILE_ROWS], mapping[TILE_COLS] = tile[HEIGHT], tile[WIDTH]
                 lay_dimension(nest, layer, ROWS, tile[HEIGHT])
                 lay_dimension(nest, layer, COLS, tile[WIDTH])
-                cycles += _ends(nest, array)
+                cycles += tile_ends(nest, array)
                 if cycles >= need[a, f, c]:
                     continue
                 counters[BOUNDED] += 1
@@ -205,16 +212,9 @@ def _search_tiles(  # noqa: PLR0917
                         best,
                         need,
                         mappings,
+                        need[a, f, c],
                         counters,
                     )
-
-
-@compiled
-def _ends(nest: Nest, array: NDArray[np.int64]) -> int:
-    """Cycles of the first load and the last store, which overlap with nothing."""
-    first = tile_words(nest, IFMAP, 0) + tile_words(nest, FILTER, 0)
-    load = transfer_cycles(array, array[OPERAND] * first)
-    return load + transfer_cycles(array, array[OUTPUT] * tile_words(nest, OFMAP, 1))
 
 
 @compiled
@@ -324,58 +324,52 @@ def _search_loops(  # noqa: PLR0917
     best: NDArray[np.int64],
     need: NDArray[np.int64],
     mappings: NDArray[np.int64],
+    most: int,
     counters: NDArray[np.int64],
 ) -> None:
     """All loop nests around a tile, once each: orders, blocks of the first or second loop."""
-    active = int(layer[IMAGES] * nest.count[ROWS] * nest.count[COLS] > 1)
-    active += 2 * int(nest.count[OUT] > 1) + 4 * int(nest.count[IN] > 1)
-    last = transfer_cycles(array, array[OUTPUT] * tile_words(nest, OFMAP, 1))
+    trips = layer[IMAGES] * nest.count[ROWS] * nest.count[COLS], nest.count[OUT], nest.count[IN]
+    active = int(trips[0] > 1) + 2 * int(trips[1] > 1) + 4 * int(trips[2] > 1)
+    words = once(layer)
+    again = ifmap_again(nest, layer, words[0])
+    longest = longest_step(nest, layer, array)
     for order in range(6):
         mapping[ORDER] = order
         for choice in range(3):
-            if _seen_before(order, choice, active):
+            if seen_before(order, choice, active):
                 continue
             mapping[BLOCKED] = -1 if choice == 0 else FIRST_TWO[order, choice - 1]
             tiles = 1 if choice == 0 else nest.count[mapping[BLOCKED]]
             for block in range(tiles, 0 if choice == 0 else 1, -1):
                 if tiles % block:
                     continue
-                mapping[TILES_PER_BLOCK] = block
                 counters[NESTS] += 1
+                visits = visits_of(order, choice, block, trips, active)
+                moved = array[OPERAND] * (words[0] + again * (visits[0] - 1) + words[1] * visits[1])
+                moved += 2 * array[PSUM] * words[2] * (visits[2] - 1) + array[OUTPUT] * words[2]
+                least = transfer_cycles(array, moved)
+                if least >= most:
+                    break  # smaller blocks are visited more often
+                mapping[TILES_PER_BLOCK] = block
                 lay_loops(nest, layer, mapping)
-                a, f, c = _classes(nest, array, buffers)
-                if a == best.shape[0] or f == best.shape[1] or c == best.shape[2]:
+                at = _classes(nest, array, buffers)
+                if at[0] == best.shape[0] or at[1] == best.shape[1] or at[2] == best.shape[2]:
                     continue
-                first = array[OPERAND] * (nest.words[IFMAP] + nest.words[FILTER])
-                if found[ARRAY] + last + transfer_cycles(array, first) >= need[a, f, c]:
+                if least >= need[at] or found[ARRAY] + nest_ends(nest, array) >= need[at]:
                     continue
                 count_dram(nest, found)
-                if transfer_cycles(array, moved_bytes(array, found)) >= need[a, f, c]:
+                least = max(
+                    transfer_cycles(array, moved_bytes(array, found)),
+                    found[ARRAY]
+                    + nest_ends(nest, array)
+                    + waiting_at_least(nest, array, found, longest),
+                )
+                if least >= need[at]:
                     continue
                 counters[VISITED] += 1
                 cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
-                if cycles < need[a, f, c]:
-                    _keep(cycles, mapping, a, f, c, best, need, mappings)
-
-
-@compiled
-def _seen_before(order: int, choice: int, active: int) -> bool:
-    """Whether an order before makes the same nest: loops of one trip may stand anywhere.
-
-    Args:
-        order, choice: nothing, the first or the second letter is blocked.
-        active: mask of M, N, K, those with a loop of more than one trip.
-    """
-    here = _LETTERS[order]
-    first, second, third = active >> here[0] & 1, active >> here[1] & 1, active >> here[2] & 1
-    if choice == 0:
-        # Idle letters come last, in the order of the alphabet of orders.
-        if (second and not first) or (third and not second):
-            return True
-        if not first and not second and here[0] > here[1]:
-            return True
-        return bool(not second and not third and here[1] > here[2])
-    return bool(choice == 2 and not first)
+                if cycles < need[at]:
+                    _keep(cycles, mapping, at, best, need, mappings)
 
 
 @compiled
@@ -417,12 +411,12 @@ def _try(  # noqa: PLR0917
         if mapping[TILES_PER_BLOCK] == 1:
             mapping[BLOCKED] = -1
     lay_loops(nest, layer, mapping)
-    a, f, c = _classes(nest, array, buffers)
-    if a < best.shape[0] and f < best.shape[1] and c < best.shape[2]:
+    at = _classes(nest, array, buffers)
+    if at[0] < best.shape[0] and at[1] < best.shape[1] and at[2] < best.shape[2]:
         count_array(nest, layer, array, mapping[MICRO], found)
         cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
-        if cycles < need[a, f, c]:
-            _keep(cycles, mapping, a, f, c, best, need, mappings)
+        if cycles < need[at]:
+            _keep(cycles, mapping, at, best, need, mappings)
 
 
 @compiled
@@ -438,17 +432,15 @@ def _nearest(sizes: NDArray[np.int64], size: int) -> int:
 def _keep(  # noqa: PLR0917
     cycles: int,
     mapping: NDArray[np.int64],
-    a: int,
-    f: int,
-    c: int,
+    at: tuple[int, int, int],
     best: NDArray[np.int64],
     need: NDArray[np.int64],
     mappings: NDArray[np.int64],
 ) -> None:
     """Put a mapping wherever it fits and is better."""
-    for x in range(a, best.shape[0]):
-        for y in range(f, best.shape[1]):
-            for z in range(c, best.shape[2]):
+    for x in range(at[0], best.shape[0]):
+        for y in range(at[1], best.shape[1]):
+            for z in range(at[2], best.shape[2]):
                 if cycles < best[x, y, z]:
                     best[x, y, z] = cycles
                     mappings[x, y, z] = mapping

@@ -89,7 +89,7 @@ def bound(
     that the first two share.
     """
     ifmap, filter_, ofmap = once(layer)
-    again = _ifmap_again(nest, layer, ifmap)
+    again = ifmap_again(nest, layer, ifmap)
     found[OFMAP_OUTPUT] = ofmap
     moved, costs = -1, 0.0
     for role in range(6):
@@ -129,7 +129,7 @@ def visits(
 def moved_at_least(nest: Nest, layer: NDArray[np.int64], array: NDArray[np.int64]) -> int:
     """The least bytes that pass the DRAM channel for a tile in any loop nest; of (12) as well."""
     ifmap, filter_, ofmap = once(layer)
-    again = _ifmap_again(nest, layer, ifmap)
+    again = ifmap_again(nest, layer, ifmap)
     moved = -1
     for role in range(6):
         loads = visits(nest, layer, array, role)
@@ -151,7 +151,7 @@ def once(layer: NDArray[np.int64]) -> tuple[int, int, int]:
 
 
 @compiled
-def _ifmap_again(nest: Nest, layer: NDArray[np.int64], ifmap: int) -> int:
+def ifmap_again(nest: Nest, layer: NDArray[np.int64], ifmap: int) -> int:
     """The least words of the ifmap that come each time the array goes over all of it again.
 
     A window keeps what it shares with the tile before, wherever it moves; it moves by a tile of
