@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from arraysmith.formats.mappings import read_mappings
     from arraysmith.formats.technology import read_technology
     from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
-    from arraysmith.mapping import Mapping, Tile
-    from arraysmith.search.mapper import Goal, best_mapping
+    from arraysmith.mapping import Goal, Mapping, Tile
+    from arraysmith.search.mapper import best_mapping
     from arraysmith.simulation.physical.cost import EnergyTable
     from arraysmith.space import Constraints, DesignSpace, Objective
     from arraysmith.workload import Conv2d, Gemm, Workload
@@ -79,7 +79,7 @@ _HOMES = {
     "DesignSpace": "space",
     "EnergyTable": "simulation.physical.cost",
     "Gemm": "workload",
-    "Goal": "search.mapper",
+    "Goal": "mapping",
     "Lasting": "flow.lasting",
     "Mapping": "mapping",
     "Microarchitecture": "hardware",

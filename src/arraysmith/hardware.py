@@ -45,6 +45,19 @@ class Microarchitecture(StrEnum):
         return Dataflow(self.value[:2])
 
 
+SERIAL = {
+    Dataflow.OS: Microarchitecture.OS_SHIFT,
+    Dataflow.WS: Microarchitecture.WS_SERIAL,
+    Dataflow.IS: Microarchitecture.IS_SERIAL,
+}
+"""Whose folds follow each other as SCALE-Sim's do."""
+PIPELINED = {
+    Dataflow.OS: Microarchitecture.OS_OVERLAPPED,
+    Dataflow.WS: Microarchitecture.WS_DOUBLE_BUFFERED,
+    Dataflow.IS: Microarchitecture.IS_DOUBLE_BUFFERED,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamBandwidths:
     """What SCALE-Sim's USER mode gives each stream: a DRAM channel of its own (Q6)."""

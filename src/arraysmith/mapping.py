@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 ORDERS = tuple("".join(order) for order in permutations("MNK"))
 """M: output pixels, N: output channels, K: input channels with their filter taps."""
+
+
+class Goal(StrEnum):
+    """What a mapping is to be best at."""
+
+    CYCLES = "cycles"
+    ENERGY = "energy"
+    EDP = "edp"
+    """Energy times cycles."""
+    FRONT = "front"
+    """Cycles and energy: every mapping that none betters in both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ def map_verb(
               arraysmith map -t layers.csv --layer conv1 --objective front
     """
     from arraysmith.flow import mapping as flow
-    from arraysmith.search.mapper import Goal
+    from arraysmith.mapping import Goal
 
     workload = given_workload(model, topology, input_type, grouped=True, images=given["batch"])
     accelerators = accelerators_of(given)

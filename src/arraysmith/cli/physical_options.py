@@ -196,9 +196,9 @@ def base_of(
     workload: Workload, config: Path | None, mappings: Path | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """What a config, a dataflow or a mapping file says of the array, in place of the defaults."""
-    from arraysmith.flow.models import PIPELINED
     from arraysmith.formats.config import read_config
     from arraysmith.formats.mappings import read_mappings
+    from arraysmith.hardware import PIPELINED
     from arraysmith.space import parse_dataflows
 
     base: dict[str, Any] = {}

@@ -140,7 +140,7 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
         DesignSpaceError, InputFileError: a value that cannot be.
     """
     from arraysmith.formats.space import read_space
-    from arraysmith.search.mapper import Goal
+    from arraysmith.mapping import Goal
     from arraysmith.space import Constraints, DesignSpace, Objective
 
     empty: dict[str, dict[str, Any]] = {"axes": {}, "constraints": {}, "search": {}, "wanted": {}}

@@ -19,8 +19,6 @@ from arraysmith.flow.explored import (
 )
 from arraysmith.search.exhaustive import best_places, check_constraints, front_places
 from arraysmith.search.pareto import hypervolume, hypervolume_history, non_dominated
-from arraysmith.search.physical_model import Physical
-from arraysmith.search.scalesim_models import User
 from arraysmith.simulation.scalesim.closed_form import simulate
 
 if TYPE_CHECKING:
@@ -140,7 +138,7 @@ def _named(evidence: Evidence, places: Ints) -> tuple[DesignFacts, ...]:
 
 def _completed(evidence: Evidence, number: int, design: DesignFacts) -> DesignFacts:
     model, problem = evidence.model, evidence.problem
-    if isinstance(model, Physical):
+    if evidence.asked.model == "physical":
         if design.energy_pj is not None:
             return design
         network = model.network(number)
@@ -154,7 +152,7 @@ def _completed(evidence: Evidence, number: int, design: DesignFacts) -> DesignFa
             edp_js=_triple(problem.edp_js(cycles, energy)),
         )
     accelerators = problem.space.scalesim(number)
-    if isinstance(model, User) or len(accelerators) > 1:
+    if evidence.asked.mode == "user" or len(accelerators) > 1:
         return design
     try:
         simulated = simulate(evidence.workload, accelerators[0])
@@ -240,7 +238,7 @@ def _nothing(evidence: Evidence) -> DesignSpaceError:
 
 def _has_bandwidth(evidence: Evidence) -> bool:
     """Whether the model knows of one."""
-    return isinstance(evidence.model, Physical | User)
+    return evidence.asked.model == "physical" or evidence.asked.mode == "user"
 
 
 def _triple(values: Floats) -> Triple:

@@ -13,7 +13,6 @@ import numpy as np
 from arraysmith.errors import InputFileError
 from arraysmith.explorations import ExploredDesigns, Landscape
 from arraysmith.files import writing
-from arraysmith.search.physical_model import Physical
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
@@ -114,14 +113,14 @@ def _best(evidence: Evidence, run: RunFolder) -> tuple[str, Any]:
     """The section of the best design and what goes there."""
     space, model = evidence.problem.space, evidence.model
     number = evidence.best_number
-    if isinstance(model, Physical):
+    if evidence.asked.model == "physical":
         # Compiled code, and the library that compiles it, only where it is needed.
         from arraysmith.flow.mapping import timelines
         from arraysmith.formats.mappings import write_mappings
         from arraysmith.physical_performance import PhysicalFacts
 
         metrics = model.network(number)
-        accelerator = space.accelerator(number, model.base)
+        accelerator = space.accelerator(number, evidence.asked.base)
         write_mappings(
             run.path / MAPPINGS_FILE, evidence.workload, [each.mapping for each in metrics.layers]
         )

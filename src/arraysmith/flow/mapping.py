@@ -11,6 +11,7 @@ from arraysmith.errors import InvalidMappingError
 from arraysmith.files import write_text
 from arraysmith.formats.mappings import read_mappings, write_mappings
 from arraysmith.formats.technology import read_technology
+from arraysmith.mapping import Goal
 from arraysmith.physical_performance import (
     SETS,
     Energy,
@@ -20,7 +21,7 @@ from arraysmith.physical_performance import (
     PhysicalNetworkMetrics,
 )
 from arraysmith.progress import silent
-from arraysmith.search.mapper import Goal, map_workload
+from arraysmith.search.mapper import map_workload
 from arraysmith.simulation.physical.model import network_metrics, simulate
 from arraysmith.simulation.physical.timeline import timeline
 from arraysmith.store import Provenance, RunFolder

@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arraysmith.formats.technology import read_technology
-from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
+from arraysmith.hardware import (
+    PIPELINED,
+    SERIAL,
+    Dataflow,
+    Microarchitecture,
+    PhysicalAccelerator,
+)
 from arraysmith.physical_performance import ModelsCompared
 from arraysmith.search.mapper import map_workload
 from arraysmith.simulation.physical.array import MICROARCHITECTURES, on_array
@@ -16,18 +22,6 @@ if TYPE_CHECKING:
     from arraysmith.performance import LayerMetrics, NetworkMetrics
     from arraysmith.physical_performance import PhysicalLayerMetrics
     from arraysmith.workload import Layer, Workload
-
-SERIAL = {
-    Dataflow.OS: Microarchitecture.OS_SHIFT,
-    Dataflow.WS: Microarchitecture.WS_SERIAL,
-    Dataflow.IS: Microarchitecture.IS_SERIAL,
-}
-"""Whose folds follow each other as SCALE-Sim's do."""
-PIPELINED = {
-    Dataflow.OS: Microarchitecture.OS_OVERLAPPED,
-    Dataflow.WS: Microarchitecture.WS_DOUBLE_BUFFERED,
-    Dataflow.IS: Microarchitecture.IS_DOUBLE_BUFFERED,
-}
 
 
 def compare_models(

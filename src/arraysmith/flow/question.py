@@ -6,12 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from arraysmith.errors import DesignSpaceError
-from arraysmith.flow.models import PIPELINED
 from arraysmith.formats.technology import Technology, read_technology
-from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
+from arraysmith.hardware import PIPELINED, Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.journal import Identity
-from arraysmith.search.mapper import Goal
-from arraysmith.search.physical_model import Physical
+from arraysmith.mapping import Goal
 from arraysmith.search.problem import ENERGETIC, Problem
 from arraysmith.search.scalesim_models import Calc, User
 from arraysmith.search.strategies import STRATEGIES
@@ -127,6 +125,9 @@ class Question:
     def model_over(self, workload: Workload, problem: Problem) -> Model:
         """The model of time that answers for designs."""
         if self.model == "physical":
+            # Compiled code, and the library that compiles it, only where it is needed.
+            from arraysmith.search.physical_model import Physical
+
             return Physical(
                 workload=workload,
                 space=problem.space,

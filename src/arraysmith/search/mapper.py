@@ -6,11 +6,11 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arraysmith.mapping import Goal
 from arraysmith.physical_performance import SETS, MappedLayer
 from arraysmith.progress import silent
 from arraysmith.search.mapping_search import (
@@ -45,17 +45,6 @@ if TYPE_CHECKING:
     from arraysmith.progress import Progress
     from arraysmith.simulation.physical.model import Tables
     from arraysmith.workload import Layer, Workload
-
-
-class Goal(StrEnum):
-    """What a mapping is to be best at."""
-
-    CYCLES = "cycles"
-    ENERGY = "energy"
-    EDP = "edp"
-    """Energy times cycles."""
-    FRONT = "front"
-    """Cycles and energy: every mapping that none betters in both."""
 
 
 _OBJECTIVE = {Goal.CYCLES: CYCLES, Goal.ENERGY: ENERGY, Goal.EDP: EDP, Goal.FRONT: FRONT}

@@ -15,8 +15,9 @@ import numpy as np
 
 from arraysmith.errors import DesignSpaceError, InvalidHardwareError
 from arraysmith.hardware import Microarchitecture
+from arraysmith.mapping import Goal
 from arraysmith.search.design_columns import Designs, mask_of
-from arraysmith.search.mapper import Goal, energy_weights, map_workload
+from arraysmith.search.mapper import energy_weights, map_workload
 from arraysmith.search.network_cycles import network_cycles
 from arraysmith.search.physical_bounds import cycles_at_least, distinct, energy_at_least
 from arraysmith.search.problem import NO_LIMIT, Bounds, Figures
