@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import random
 import re
 import signal
 import socket
@@ -15,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -28,6 +28,9 @@ from arraysmith.search.cluster import cluster
 from arraysmith.search.workers import InProcess, Packed, _Pace, chunked, open_workers
 from arraysmith.version import __version__
 
+if TYPE_CHECKING:
+    import random
+
 ROWS = np.random.default_rng(7).integers(0, 1000, (600, 2))
 
 
@@ -39,7 +42,7 @@ def _local_cluster(workers=2):
         n_workers=workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",  # the usual port may be taken, which warns
         silence_logs=logging.CRITICAL,
     ) as local:
         yield local
@@ -239,10 +242,15 @@ def test_processes_are_gone_after_the_block():
     assert len(pids) == 2
     _wait_until_gone(pids)
     with pytest.raises(KeyboardInterrupt), open_workers(2) as workers:
-        pids = {pid for _, pid in workers.map(worker_tasks.process_of, range(10))}
-        for _ in workers.map(worker_tasks.slow_square, range(1000)):
-            raise KeyboardInterrupt
+        _interrupted(workers, pids := set())
+    assert len(pids) == 2
     _wait_until_gone(pids)
+
+
+def _interrupted(workers, pids):
+    pids |= {pid for _, pid in workers.map(worker_tasks.process_of, range(10))}
+    for _ in workers.map(worker_tasks.slow_square, range(1000)):
+        raise KeyboardInterrupt
 
 
 def test_processes_share_the_cores(monkeypatch):
@@ -385,8 +393,7 @@ def _collect_and_close(workers, found, local):
 def test_an_interrupt_leaves_a_cluster_usable(address):
     """Others may work there too."""
     with pytest.raises(KeyboardInterrupt), open_workers(address=address) as workers:
-        for _ in workers.map(worker_tasks.slow_square, range(1000)):
-            raise KeyboardInterrupt
+        _interrupted(workers, set())
     with open_workers(address=address) as workers:
         assert sorted(workers.map(worker_tasks.square, range(3))) == [(0, 0), (1, 1), (2, 4)]
 
