@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from arraysmith.errors import InvalidWorkloadError
-from arraysmith.search.processes import processes
+from arraysmith.search.workers import open_workers
 
 
 def square(task):
@@ -48,6 +48,28 @@ def threads_of(task):
 def too_few(rows):
     """One result less than rows."""
     return rows[1:]
+
+
+class CountedPickling:
+    """Knows how often it was pickled here, and unpickled in the process that calls it."""
+
+    unpickled = 0
+    pickled = 0
+
+    def __reduce__(self):
+        """Count."""
+        CountedPickling.pickled += 1
+        return _unpickle, ()
+
+    def __call__(self, task):
+        """Who, and how often."""
+        time.sleep(0.01)
+        return task, os.getpid(), CountedPickling.unpickled
+
+
+def _unpickle():
+    CountedPickling.unpickled += 1
+    return CountedPickling()
 
 
 def refuse(task):
@@ -95,7 +117,7 @@ class KilledAt:
 
 def endless_squares():
     """A process for tests that interrupt or kill it: prints its workers, then each result."""
-    with processes(2) as workers:
+    with open_workers(2) as workers:
         for _, pid in workers.map(process_of, range(8)):
             print("worker", pid, flush=True)  # noqa: T201
         for index, result in workers.map(slow_square, range(10_000)):
@@ -103,4 +125,6 @@ def endless_squares():
 
 
 if __name__ == "__main__":
-    endless_squares()
+    import worker_tasks  # what stands in the main module, a worker cannot import
+
+    worker_tasks.endless_squares()

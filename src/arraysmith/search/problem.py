@@ -166,20 +166,21 @@ class Problem:
 
     def pes(self, ids: Ints | None = None) -> Ints:
         """(n,) PEs of designs; of all where none are named."""
-        return self.spread(self.space.along("rows") * self.space.along("cols"), ids)
+        rows, cols = self._of(ids, self.space.along("rows"), self.space.along("cols"))
+        return self._each(rows * cols, ids)
 
     def total_kib(self, ids: Ints | None = None) -> Ints:
         """(n,) KiB of the three buffers."""
         names = ("ifmap_kib", "filter_kib", "ofmap_kib")
-        ifmap, filter_, ofmap = (self.space.along(name) for name in names)
-        return self.spread(ifmap + filter_ + ofmap, ids)
+        ifmap, filter_, ofmap = self._of(ids, *(self.space.along(name) for name in names))
+        return self._each(ifmap + filter_ + ofmap, ids)
 
     def area_mm2(self, ids: Ints | None = None, estimate: str = "mid") -> Floats:
         """(n,) area of array and buffers; (7) in docs/technology.md."""
         constants = self.technology.sets[estimate]
         space = self.space
         widths = len(space.operand_bytes), len(space.psum_bytes)
-        each = np.array(
+        pes = np.array(
             [
                 pe_mm2(constants, {_dataflow(kind) for kind in array}, operand, psum)
                 for array in space.arrays
@@ -187,19 +188,33 @@ class Problem:
                 for psum in space.psum_bytes
             ]
         ).reshape(len(space.arrays), 1, 1, 1, 1, 1, 1, *widths)
-        array = space.along("rows") * space.along("cols") * each
-        kib = space.along("ifmap_kib") + space.along("filter_kib") + space.along("ofmap_kib")
-        return self.spread(array + kib * constants.sram_mm2_per_kib.value, ids)
+        (each,) = self._of(ids, pes)
+        names = ("rows", "cols", "ifmap_kib", "filter_kib", "ofmap_kib")
+        rows, cols, *kib = self._of(ids, *(space.along(name) for name in names))
+        buffers = (kib[0] + kib[1] + kib[2]) * constants.sram_mm2_per_kib.value
+        return self._each(rows * cols * each + buffers, ids)
 
     def spread(self, grid: NDArray[Number], ids: Ints | None = None) -> NDArray[Number]:
         """(n,) values for designs, from a grid that broadcasts over the space's shape."""
+        (found,) = self._of(ids, grid)
+        return self._each(found, ids)
+
+    def _of(self, ids: Ints | None, *grids: NDArray[Number]) -> tuple[NDArray[Number], ...]:
+        """The grids as they are; or, of some designs, what each grid has for them: (n,)."""
         if ids is None:
-            return np.broadcast_to(grid, self.space.shape).ravel()
+            return grids
         places = np.unravel_index(ids, self.space.shape)
-        along = [
-            place if length > 1 else 0 for place, length in zip(places, grid.shape, strict=True)
-        ]
-        return np.broadcast_to(grid[tuple(along)], np.shape(ids))
+        # An axis along which a grid does not change has a single place in it.
+        return tuple(
+            grid[
+                tuple(np.minimum(place, n - 1) for place, n in zip(places, grid.shape, strict=True))
+            ]
+            for grid in grids
+        )
+
+    def _each(self, found: NDArray[Number], ids: Ints | None) -> NDArray[Number]:
+        """(n,): a grid is laid over the whole space."""
+        return found if ids is not None else np.broadcast_to(found, self.space.shape).ravel()
 
     def power_w(self, cycles: Ints, energy_pj: Floats) -> Floats:
         """Energy over time; energies may be (n, 3)."""

@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _ABANDONED_SECONDS = 1.0
+_SETTLE_SECONDS = 2.0
 
 
 class Processes:
@@ -41,6 +42,7 @@ class Processes:
         """Nothing is started yet."""
         self.jobs = jobs
         self._pool: ProcessPoolExecutor | None = None
+        self._newest: Future[Any] | None = None
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[int, R]]:
         """See `Workers.map`."""
@@ -76,6 +78,14 @@ class Processes:
         """End all workers, whatever they do."""
         pool, self._pool = self._pool, None
         if pool is not None:
+            # loky fails on a task that is on its way to the workers when they are killed; tasks
+            # go in order, and there is room for all of ours, so that takes a moment at most.
+            deadline = time.monotonic() + _SETTLE_SECONDS
+            newest, self._newest = self._newest, None
+            while newest and not (newest.running() or newest.done()):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.001)
             pool.shutdown(wait=True, kill_workers=True)
 
     def _feed(
@@ -93,7 +103,8 @@ class Processes:
             if self._pool is None:
                 self._pool = _pool(self.jobs)
             try:
-                running[self._pool.submit(call, item[1])] = item
+                self._newest = self._pool.submit(call, item[1])
+                running[self._newest] = item
             except BrokenProcessPool:  # a worker died between two tasks
                 again.append(item)
                 if running:
