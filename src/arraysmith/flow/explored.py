@@ -202,37 +202,54 @@ def landscapes(problem: Problem, seen: Visits, found: Candidates | None) -> tupl
         found: the designs that might have won, with their bounds; None where nobody counted them.
     """
     space = problem.space
-    shape = len(space.arrays), len(space.rows), len(space.cols)
+    drawn = _drawn(space.rows), _drawn(space.cols)
     good = np.flatnonzero(seen.feasible)
-    values = _least_of_cells(problem, shape, seen.ids[good], seen.values[good, 0])  # noqa: PD011 (no frame of pandas)
-    bounds, allowed = np.full(shape, np.nan), np.ones(shape, np.bool_)
+    cells = _Cells(problem, drawn)
+    values = cells.least(seen.ids[good], seen.values[good, 0])  # noqa: PD011 (no frame of pandas)
+    bounds, allowed = np.full(values.shape, np.nan), np.ones(values.shape, np.bool_)
     if found is not None:
-        bounds = _least_of_cells(problem, shape, found.ids, found.bounds[:, 0])
+        bounds = cells.least(found.ids, found.bounds[:, 0])
         allowed = ~np.isnan(bounds)
     values, bounds = problem.in_unit(values), problem.in_unit(bounds)
-    rows, cols = (_drawn(axis) for axis in (space.rows, space.cols))
+    rows, cols = drawn
     return tuple(
         Landscape(
             dataflow=array_name(array),
             objective=problem.objectives[0].value,
             rows=np.array(space.rows)[rows],
             cols=np.array(space.cols)[cols],
-            values=values[place][np.ix_(rows, cols)],
-            bounds=bounds[place][np.ix_(rows, cols)],
-            allowed=allowed[place][np.ix_(rows, cols)],
+            values=values[place],
+            bounds=bounds[place],
+            allowed=allowed[place],
             thinned=len(rows) < len(space.rows) or len(cols) < len(space.cols),
         )
         for place, array in enumerate(space.arrays)
     )
 
 
-def _least_of_cells(
-    problem: Problem, shape: tuple[int, int, int], ids: NDArray[np.int64], values: NDArray[Any]
-) -> NDArray[np.float64]:
-    """(arrays, rows, cols): the least value of a cell's designs; NaN where there is none."""
-    least = np.full(shape, np.inf)
-    np.minimum.at(least, tuple(problem.space.places(ids)[:, :3].T), values)
-    return np.where(np.isinf(least), np.nan, least)
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of all kinds of arrays that are drawn."""
+
+    problem: Problem
+    drawn: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """Places of rows and of cols."""
+
+    def least(self, ids: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float64]:
+        """(arrays, rows, cols): the least value of a cell's designs; NaN where there is none."""
+        space = self.problem.space
+        kinds, *sides = space.places(ids)[:, :3].T
+        cells = [
+            np.searchsorted(drawn, side) for drawn, side in zip(self.drawn, sides, strict=True)
+        ]
+        inside = np.ones(len(ids), np.bool_)
+        for drawn, cell, side in zip(self.drawn, cells, sides, strict=True):
+            np.minimum(cell, len(drawn) - 1, out=cell)
+            inside &= drawn[cell] == side
+        least = np.full((len(space.arrays), *map(len, self.drawn)), np.inf)
+        place = kinds[inside], cells[0][inside], cells[1][inside]
+        np.minimum.at(least, place, values[inside])
+        return np.where(np.isinf(least), np.nan, least)
 
 
 def _drawn(axis: tuple[int, ...]) -> NDArray[np.int64]:
