@@ -45,7 +45,6 @@ KINDS = tuple(
 )
 KIB = (16, 64, 256, 1024)
 BASE = PhysicalAccelerator(rows=1, cols=1, microarchitectures=KINDS[:1], dram_bytes_per_cycle=16)
-BUFFERS = ("ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib")
 SIDES = {"1:64": range(1, 65), "4:256:4": range(4, 257, 4)}
 
 
@@ -64,7 +63,7 @@ class Processes:
         self.pool, self.layers, self.counts = pool, layers, counts
         self.designs, self.groups = designs, groups
 
-    def __call__(self, chosen: NDArray[np.intp], most: NDArray[np.int64]) -> NetworkCycles:
+    def __call__(self, chosen: NDArray[np.intp], most_cycles: NDArray[np.int64]) -> NetworkCycles:
         """See `Evaluate`; groups stay in one piece, several groups are one task."""
         begins = np.flatnonzero(np.diff(self.groups[chosen], prepend=-1))
         parts = np.array_split(begins, max(1, min(len(begins) // 4, 32)))
@@ -74,7 +73,7 @@ class Processes:
             self.pool.map(
                 work,
                 [self.designs.take(part) for part in np.split(chosen, cuts)],
-                np.split(most, cuts),
+                np.split(most_cycles, cuts),
             )
         )
         return NetworkCycles(
@@ -86,7 +85,7 @@ class Processes:
 
 def accelerator_of(designs: Designs, index: int) -> PhysicalAccelerator:
     """A design as a record."""
-    kib = dict(zip(BUFFERS, map(int, designs.kib[index]), strict=True))
+    kib = designs.kib[index].tolist()
     return replace(
         BASE,
         rows=int(designs.vectors[index, 0]),
@@ -94,7 +93,9 @@ def accelerator_of(designs: Designs, index: int) -> PhysicalAccelerator:
         microarchitectures=tuple(
             MICROARCHITECTURES[micro] for micro in micros_of(int(designs.micros[index]))
         ),
-        **kib,
+        ifmap_buffer_kib=kib[0],
+        filter_buffer_kib=kib[1],
+        ofmap_buffer_kib=kib[2],
     )
 
 

@@ -13,21 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.compiling import compiled
+from arraysmith.search.buffer_classes import class_of, classes, keep, renew
 from arraysmith.search.mapping_bounds import (
-    ifmap_again,
     moved_at_least,
-    moved_bytes,
-    once,
 )
-from arraysmith.search.mapping_search import FIRST_TWO
 from arraysmith.search.nest_bounds import (
-    longest_step,
-    nest_ends,
-    seen_before,
     tile_ends,
-    visits_of,
-    waiting_at_least,
 )
+from arraysmith.search.nest_search import BOUNDED, PAIRS, TILES, search_loops
 from arraysmith.search.tile_factors import (
     END,
     FOLD,
@@ -40,7 +33,7 @@ from arraysmith.search.tile_factors import (
     pixel_factors,
 )
 from arraysmith.simulation.physical.array import floor_div
-from arraysmith.simulation.physical.closed_form import ARRAY, count_array, count_dram
+from arraysmith.simulation.physical.closed_form import ARRAY, count_array
 from arraysmith.simulation.physical.nest import (
     BLOCKED,
     COLS,
@@ -55,9 +48,7 @@ from arraysmith.simulation.physical.nest import (
     MICRO,
     OFMAP,
     OPERAND,
-    ORDER,
     OUT,
-    OUTPUT,
     PSUM,
     ROWS,
     TILE_COLS,
@@ -77,10 +68,10 @@ from arraysmith.simulation.physical.waiting import Kinds, transfer_cycles, waiti
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Sizes = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
+    from arraysmith.search.buffer_classes import Sizes
+
 NONE = 2**62
 """Cycles where no mapping was found."""
-COUNTERS = PAIRS, TILES, BOUNDED, NESTS, VISITED = range(5)
 
 
 @compiled
@@ -119,7 +110,7 @@ def search_grid(  # noqa: PLR0917
     out_table = channel_factors(nest, layer, array, micro, OUT, outs)
     in_table = channel_factors(nest, layer, array, micro, IN, ins)
     need = best.copy()
-    _renew(best, need)
+    renew(best, need)
     found = np.zeros(15, np.int64)
     for start in starts:
         _try(nest, kinds, layer, array, start, sizes, found, buffers, best, need, mappings)
@@ -170,7 +161,7 @@ def _search_tiles(  # noqa: PLR0917
     work = array.copy()
     for i in range(len(in_table) - 1, -1, -1):
         for n in range(len(out_table) - 1, -1, -1):
-            f = _class_of(buffers[FILTER], word * in_table[i, FULL] * out_table[n, FULL])
+            f = class_of(buffers[FILTER], word * in_table[i, FULL] * out_table[n, FULL])
             if f == len(buffers[FILTER]):
                 continue
             counters[PAIRS] += 1
@@ -186,8 +177,8 @@ def _search_tiles(  # noqa: PLR0917
                 cycles = fold * tile[FOLD] + end * tile[END]
                 if cycles >= need[0, f, 0]:
                     continue
-                a = _class_of(input_limits[i], tile[INPUTS])
-                c = _class_of(pixel_limits[n], tile[FULL])
+                a = class_of(input_limits[i], tile[INPUTS])
+                c = class_of(pixel_limits[n], tile[FULL])
                 if a == need.shape[0] or c == need.shape[2] or cycles >= need[a, f, c]:
                     continue
                 counters[TILES] += 1
@@ -201,7 +192,7 @@ def _search_tiles(  # noqa: PLR0917
                 if _open_tile(nest, layer, work, buffers, best, cycles, a, f, c):
                     count_array(nest, layer, array, micro, found)
                     lay_steps(nest, micro)
-                    _search_loops(
+                    search_loops(
                         nest,
                         kinds,
                         layer,
@@ -225,31 +216,6 @@ def _limits(buffer: NDArray[np.int64], word: int, table: NDArray[np.int64]) -> N
         for at in range(len(buffer)):
             limits[tile, at] = floor_div(buffer[at], word * table[tile, FULL])
     return limits
-
-
-@compiled
-def _class_of(sizes: NDArray[np.int64], needed: int) -> int:
-    """The smallest of ascending sizes that is enough; their number if none is."""
-    at = 0
-    while at < len(sizes) and sizes[at] < needed:
-        at += 1
-    return at
-
-
-@compiled
-def _renew(best: NDArray[np.int64], need: NDArray[np.int64]) -> None:
-    """Cycles that a mapping must be below to better any size that is as large: suffix maxima."""
-    for a in range(best.shape[0] - 1, -1, -1):
-        for f in range(best.shape[1] - 1, -1, -1):
-            for c in range(best.shape[2] - 1, -1, -1):
-                most = best[a, f, c]
-                if a + 1 < best.shape[0]:
-                    most = max(most, need[a + 1, f, c])
-                if f + 1 < best.shape[1]:
-                    most = max(most, need[a, f + 1, c])
-                if c + 1 < best.shape[2]:
-                    most = max(most, need[a, f, c + 1])
-                need[a, f, c] = most
 
 
 @compiled
@@ -313,76 +279,6 @@ def _open_tile(  # noqa: PLR0917
 
 
 @compiled
-def _search_loops(  # noqa: PLR0917
-    nest: Nest,
-    kinds: Kinds,
-    layer: NDArray[np.int64],
-    array: NDArray[np.int64],
-    mapping: NDArray[np.int64],
-    found: NDArray[np.int64],
-    buffers: Sizes,
-    best: NDArray[np.int64],
-    need: NDArray[np.int64],
-    mappings: NDArray[np.int64],
-    most: int,
-    counters: NDArray[np.int64],
-) -> None:
-    """All loop nests around a tile, once each: orders, blocks of the first or second loop."""
-    trips = layer[IMAGES] * nest.count[ROWS] * nest.count[COLS], nest.count[OUT], nest.count[IN]
-    active = int(trips[0] > 1) + 2 * int(trips[1] > 1) + 4 * int(trips[2] > 1)
-    words = once(layer)
-    again = ifmap_again(nest, layer, words[0])
-    longest = longest_step(nest, layer, array)
-    for order in range(6):
-        mapping[ORDER] = order
-        for choice in range(3):
-            if seen_before(order, choice, active):
-                continue
-            mapping[BLOCKED] = -1 if choice == 0 else FIRST_TWO[order, choice - 1]
-            tiles = 1 if choice == 0 else nest.count[mapping[BLOCKED]]
-            for block in range(tiles, 0 if choice == 0 else 1, -1):
-                if tiles % block:
-                    continue
-                counters[NESTS] += 1
-                visits = visits_of(order, choice, block, trips, active)
-                moved = array[OPERAND] * (words[0] + again * (visits[0] - 1) + words[1] * visits[1])
-                moved += 2 * array[PSUM] * words[2] * (visits[2] - 1) + array[OUTPUT] * words[2]
-                least = transfer_cycles(array, moved)
-                if least >= most:
-                    break  # smaller blocks are visited more often
-                mapping[TILES_PER_BLOCK] = block
-                lay_loops(nest, layer, mapping)
-                at = _classes(nest, array, buffers)
-                if at[0] == best.shape[0] or at[1] == best.shape[1] or at[2] == best.shape[2]:
-                    continue
-                if least >= need[at] or found[ARRAY] + nest_ends(nest, array) >= need[at]:
-                    continue
-                count_dram(nest, found)
-                least = max(
-                    transfer_cycles(array, moved_bytes(array, found)),
-                    found[ARRAY]
-                    + nest_ends(nest, array)
-                    + waiting_at_least(nest, array, found, longest),
-                )
-                if least >= need[at]:
-                    continue
-                counters[VISITED] += 1
-                cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
-                if cycles < need[at]:
-                    _keep(cycles, mapping, at, best, need, mappings)
-
-
-@compiled
-def _classes(nest: Nest, array: NDArray[np.int64], buffers: Sizes) -> tuple[int, int, int]:
-    """The smallest buffers that hold what a nest keeps."""
-    return (
-        _class_of(buffers[IFMAP], nest.words[IFMAP] * array[OPERAND]),
-        _class_of(buffers[FILTER], nest.words[FILTER] * array[OPERAND]),
-        _class_of(buffers[OFMAP], nest.words[OFMAP] * array[PSUM]),
-    )
-
-
-@compiled
 def _try(  # noqa: PLR0917
     nest: Nest,
     kinds: Kinds,
@@ -411,12 +307,12 @@ def _try(  # noqa: PLR0917
         if mapping[TILES_PER_BLOCK] == 1:
             mapping[BLOCKED] = -1
     lay_loops(nest, layer, mapping)
-    at = _classes(nest, array, buffers)
+    at = classes(nest, array, buffers)
     if at[0] < best.shape[0] and at[1] < best.shape[1] and at[2] < best.shape[2]:
         count_array(nest, layer, array, mapping[MICRO], found)
         cycles = found[ARRAY] + waiting_cycles(nest, kinds, layer, array)
         if cycles < need[at]:
-            _keep(cycles, mapping, at, best, need, mappings)
+            keep(cycles, mapping, at, best, need, mappings)
 
 
 @compiled
@@ -425,23 +321,4 @@ def _nearest(sizes: NDArray[np.int64], size: int) -> int:
     at = len(sizes) - 1
     while at > 0 and sizes[at] > size:
         at -= 1
-    return sizes[at]
-
-
-@compiled
-def _keep(  # noqa: PLR0917
-    cycles: int,
-    mapping: NDArray[np.int64],
-    at: tuple[int, int, int],
-    best: NDArray[np.int64],
-    need: NDArray[np.int64],
-    mappings: NDArray[np.int64],
-) -> None:
-    """Put a mapping wherever it fits and is better."""
-    for x in range(at[0], best.shape[0]):
-        for y in range(at[1], best.shape[1]):
-            for z in range(at[2], best.shape[2]):
-                if cycles < best[x, y, z]:
-                    best[x, y, z] = cycles
-                    mappings[x, y, z] = mapping
-    _renew(best, need)
+    return int(sizes[at])

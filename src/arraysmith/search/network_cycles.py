@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.search.buffer_grid import COUNTERS, NONE, search_grid
+from arraysmith.search.buffer_grid import NONE, search_grid
 from arraysmith.search.design_columns import micros_of
 from arraysmith.search.mapspace import tile_lanes, tile_sizes
+from arraysmith.search.nest_search import COUNTERS
 from arraysmith.search.physical_bounds import distinct, layer_cycles_at_least
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.nest import (
@@ -209,8 +210,9 @@ def _search_layer(
         )
         found = mappings.reshape(-1, 8)
         found = found[found[:, TILE_ROWS] > 0]
-        if len(found):
-            space.starts[micro] = found[distinct(found)[0]]
+        if len(found):  # neighbouring cells often have the same
+            new = np.any(found[1:] != found[:-1], axis=1)
+            space.starts[micro] = found[np.r_[True, new]]
 
 
 def _feasible(spaces: list[_Space], group: _Group) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ LARGEST_ROUND = 1024
 class Evaluate(Protocol):
     """What computes designs: as `network_cycles`, perhaps in several processes."""
 
-    def __call__(self, designs: NDArray[np.intp], most_cycles: NDArray[np.int64]) -> NetworkCycles:
+    def __call__(self, chosen: NDArray[np.intp], most_cycles: NDArray[np.int64]) -> NetworkCycles:
         """Cycles of some designs, by their indices, or that they are more than these."""
 
 
@@ -106,7 +106,8 @@ def _fewest_within(
 ) -> NDArray[np.int64]:
     """(limits,): cycles of the best point of a front whose area is no more than each limit."""
     within = np.searchsorted(areas, limits, side="right")
-    return np.r_[_NO_LIMIT, cycles][within]
+    fewest: NDArray[np.int64] = np.r_[_NO_LIMIT, cycles][within]
+    return fewest
 
 
 def _most_promising(
