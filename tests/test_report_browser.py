@@ -75,12 +75,13 @@ def test_all_figures_draw_in_their_place(browser, full_report, size):
     assert trouble == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     figures = page.locator(".plotly-graph-div")
-    assert figures.count() == 2 + 1 + 3 + 3 + 1
-    marks = "path.js-line, .bars path, .heatmaplayer image, .points path"
+    assert figures.count() == 2 + 1 + (3 + 2) + 1 + 1 + 3
+    marks = "path.js-line, .bars path, .heatmaplayer image, .points path, canvas"
     for index in range(figures.count()):
         assert figures.nth(index).locator(marks).count() > 0
     wide = page.evaluate(
         "[...document.querySelectorAll('.figures > div')].filter(cell =>"
+        " !cell.querySelector('.scroll') &&"
         " cell.querySelector('.main-svg').getBoundingClientRect().width > cell.clientWidth + 1"
         ").length"
     )
@@ -94,7 +95,7 @@ def test_all_figures_draw_in_their_place(browser, full_report, size):
 def test_heat_map_answers_to_the_mouse(browser, full_report):
     """Hovering over a cell shows its array and its cycles, the very ones of the exploration."""
     page, _, _ = opened(browser, full_report, SIZES[0])
-    figure = page.locator("#exploration .plotly-graph-div").first
+    figure = page.locator("#landscapes .plotly-graph-div").first
     figure.scroll_into_view_if_needed()
     box = figure.locator(".heatmaplayer image").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.8)
