@@ -4,12 +4,11 @@ A search hands over an array of designs and a function; `chunked` cuts the array
 free evaluates a piece. Results come as they are done and belong to positions, so that neither the
 workers nor the cutting change an answer. Why pieces of a tenth of a second to a second:
 
-- An empty task cost 0.3 ms with processes and 8 ms with Dask when measured, a single design often
-  less. Pieces
-  of 0.1 s make that 2 % at most; nobody can tell beforehand how many designs that are, so it is
-  measured, from one design on.
-- While there is much to do, pieces grow to a second: a Dask scheduler, at 500 tasks a second, then
-  feeds hundreds of workers. Longer ones would only delay the journal, the bar and Ctrl-C.
+- An empty task costs up to 0.3 ms with processes and 8 ms with Dask, a single design often less.
+  Pieces of 0.1 s keep that below a tenth; nobody can tell beforehand how many designs that are, so
+  it is measured, from one design on.
+- While there is much to do, pieces grow to a second: a Dask scheduler, at some hundred tasks a
+  second, then feeds hundreds of workers. Longer ones would delay the journal, the bar and Ctrl-C.
 - Towards the end they shrink again, so that all workers end at about the same time.
 """
 
