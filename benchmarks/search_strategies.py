@@ -20,13 +20,12 @@ import numpy as np
 
 from arraysmith.formats.technology import read_technology
 from arraysmith.formats.topology import read_topology
-from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
+from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
 from arraysmith.mapping import ORDERS
-from arraysmith.search.exhaustive import explore
 from arraysmith.search.heuristic import run
 from arraysmith.search.mapspace import map_space
 from arraysmith.search.pareto import feasible, hypervolume, hypervolume_history, non_dominated
-from arraysmith.search.space import DesignSpace
+from arraysmith.search.scalesim_models import Calc
 from arraysmith.search.strategies import STRATEGIES
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.closed_form import (
@@ -42,6 +41,7 @@ from arraysmith.simulation.physical.vectors import (
     accelerator_vector,
     layer_vector,
 )
+from arraysmith.space import DesignSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,13 +80,15 @@ class Space:
 def cycles_and_pes() -> Space:
     """ResNet-50 under SCALE-Sim on each array of up to 256×256 PEs, in three dataflows."""
     axis = tuple(range(1, 257))
-    space = DesignSpace(rows=axis, cols=axis, dataflows=tuple(Dataflow))
-    cycles = explore(read_topology(RESNET50), space).total_cycles
-    pes = np.broadcast_to(space.pes, cycles.shape)
+    space = DesignSpace(rows=axis, cols=axis)
+    sizes = space.shape[:3]
+    bounds = Calc(workload=read_topology(RESNET50), space=space).bounds()  # the cycles themselves
+    cycles = bounds.total_cycles.reshape(sizes)
+    pes = np.broadcast_to(np.multiply.outer(axis, axis), sizes)
     F = np.stack([cycles.ravel(), pes.ravel()], axis=1).astype(np.float64)
     return Space(
         name="cycles and PEs of ResNet-50 (`scalesim`), any array",
-        sizes=cycles.shape,
+        sizes=sizes,
         F=F,
         G=np.empty((len(F), 0)),
     )

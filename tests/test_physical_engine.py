@@ -6,14 +6,16 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import plain_bounds
 import pytest
 from physical_cases import random_accelerator, random_convolution, random_gemm, with_room_for_groups
+from plain_bounds import areas_mm2
 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
 from arraysmith.hardware import Microarchitecture
-from arraysmith.search import physical_designs, physical_front
-from arraysmith.search.design_columns import areas_mm2, columns_of, grid, micros_of
+from arraysmith.search import physical_front
+from arraysmith.search.design_columns import columns_of, grid, micros_of
 from arraysmith.search.mapper import Goal, best_mapping, energy_weights
 from arraysmith.search.network_cycles import INFEASIBLE, network_cycles
 from arraysmith.search.physical_bounds import (
@@ -23,10 +25,12 @@ from arraysmith.search.physical_bounds import (
     layer_cycles_at_least,
 )
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
-from arraysmith.simulation.physical.cost import EnergyTable, area_mm2, energy_tables
+from arraysmith.simulation.physical.cost import EnergyTable, energy_tables
 from arraysmith.simulation.physical.vectors import layer_vector
+from arraysmith.workload import Gemm
 
 TECHNOLOGY = read_technology()
+ONE_MAC = Gemm(name="", M=1, N=1, K=1)
 BUFFERS = "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"
 COSTS = EnergyTable(
     mac_pj=1, pe_cycle_pj=0, dram_pj_per_byte=1,
@@ -168,18 +172,19 @@ def test_bounds_of_cycles_are_those_of_one_layer_on_one_accelerator(seed):
     vectors = np.array([layer_vector(layer) for layer in layers])
     found = layer_cycles_at_least(vectors, designs)
     assert found.tolist() == [
-        [physical_designs.cycles_at_least(layer, each) for layer in layers] for each in accelerators
+        [plain_bounds.cycles_at_least(layer, each) for layer in layers] for each in accelerators
     ]
     assert (cycles_at_least(vectors, counts, designs) == found @ counts).all()
 
 
 def energy_bounds(layer, accelerators):
-    """Of one layer on each accelerator, with the weights that the mapper would use."""
+    """Of one layer on each accelerator, with the weights of its table."""
     weights = np.zeros((len(accelerators), len(MICROARCHITECTURES), 11))
     for index, each in enumerate(accelerators):
         for kind in each.microarchitectures:
             table = energy_tables(TECHNOLOGY, each, kind)["mid"]
-            weights[index, MICROARCHITECTURES.index(kind)] = energy_weights(layer, each, table)
+            one = replace(each, rows=1, cols=1)
+            weights[index, MICROARCHITECTURES.index(kind)] = energy_weights(ONE_MAC, one, table)
     which = np.arange(len(accelerators))
     return energy_at_least(layer_vector(layer), columns_of(accelerators), weights, which)
 
@@ -203,28 +208,6 @@ def test_no_mapping_goes_below_the_bounds(goal):
             assert best.energy.total_pj[1] >= least_pj * (1 - 1e-12)  # sums are rounded
             close += best.energy.total_pj[1] < 1.05 * least_pj
     assert close > 20
-
-
-def test_areas_are_float_for_float_those_of_one_accelerator():
-    """Also of arrays that can do several dataflows."""
-    rng = random.Random("area")  # noqa: S311
-    base = replace(random_accelerator(rng), operand_bytes=2, psum_bytes=5)
-    kinds = [tuple(rng.sample(list(Microarchitecture), count)) for count in (1, 2, 3, 7)]
-    designs = grid(base, (1, 7, 33), (5, 64), kinds, ((1, 9), (3,), (16, 100)))
-    found = areas_mm2(TECHNOLOGY, base, designs)
-    for index, area in enumerate(found):
-        rows, cols = map(int, designs.vectors[index, :2])
-        each = replace(
-            base,
-            rows=rows,
-            cols=cols,
-            microarchitectures=tuple(
-                MICROARCHITECTURES[micro] for micro in micros_of(int(designs.micros[index]))
-            ),
-            **dict(zip(BUFFERS, map(int, designs.kib[index]), strict=True)),
-        )
-        assert area == area_mm2(TECHNOLOGY, each)["mid"].total_mm2
-        assert (columns_of([each]).vectors == designs.vectors[index]).all()
 
 
 def test_distinct_rows():
