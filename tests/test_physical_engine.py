@@ -11,7 +11,7 @@ from physical_cases import random_accelerator, random_convolution, random_gemm, 
 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
-from arraysmith.hardware import Microarchitecture
+from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
 from arraysmith.search import physical_designs, physical_front
 from arraysmith.search.design_columns import areas_mm2, columns_of, grid, micros_of
 from arraysmith.search.mapper import Goal, best_mapping, energy_weights
@@ -25,6 +25,7 @@ from arraysmith.search.physical_bounds import (
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.cost import EnergyTable, area_mm2, energy_tables
 from arraysmith.simulation.physical.vectors import layer_vector
+from arraysmith.workload import Conv2d
 
 TECHNOLOGY = read_technology()
 BUFFERS = "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"
@@ -283,3 +284,35 @@ def test_the_front_is_that_of_all_designs(seed, monkeypatch):
     assert len(found) == len(set(found))
     assert set(found) == points
     assert front.searched < len(designs)
+
+
+def test_a_buffer_that_holds_no_tile_makes_a_design_infeasible():
+    """A window of 900 words needs 2 KiB of two buffers; groups side by side need room together."""
+    window = Conv2d(
+        name="window", ifmap_rows=31, ifmap_cols=31, filter_rows=30, filter_cols=30,
+        in_channels=1, out_channels=2,
+    )  # fmt: skip
+    groups = replace(window, ifmap_rows=5, ifmap_cols=5, filter_rows=4, filter_cols=4,
+                     in_channels=80, out_channels=160, groups=80)  # fmt: skip
+    base = PhysicalAccelerator(
+        rows=80 * 16, cols=160, microarchitectures=(Microarchitecture.WS_SERIAL,)
+    )
+    kinds = [(Microarchitecture.WS_SERIAL,), tuple(Microarchitecture)[2:5]]
+    designs = grid(base, [base.rows], [base.cols], kinds, ((1, 2, 4), (1, 4), (1,)))
+    accelerators = [
+        replace(base, microarchitectures=kind, ifmap_buffer_kib=ifmap, filter_buffer_kib=filter_,
+                ofmap_buffer_kib=1)
+        for kind in kinds for ifmap in (1, 2, 4) for filter_ in (1, 4)
+    ]  # fmt: skip
+    for layers in ([window], [groups], [groups, window]):
+        counts = np.ones(len(layers), np.int64)
+        totals = slow_totals(layers, counts, accelerators)
+        assert INFEASIBLE in totals
+        assert max(totals) > 0
+        for most in (None, np.full(len(designs), 10), np.array(totals)):
+            found = network_cycles(layers, counts, designs, most)
+            assert [cycles == INFEASIBLE for cycles in found.cycles] == [
+                total == INFEASIBLE for total in totals
+            ]
+            assert found.exact[np.array(totals) == INFEASIBLE].all()
+        assert network_cycles(layers, counts, designs).cycles.tolist() == totals
