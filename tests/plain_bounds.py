@@ -1,46 +1,13 @@
-"""The bounds of one layer on one accelerator in plain Python, and areas one design at a time.
+"""The bounds of one layer on one accelerator in plain Python.
 
 The slow oracle of `arraysmith.search.physical_bounds`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
-
 from arraysmith.hardware import Dataflow
-from arraysmith.search.design_columns import micros_of
 from arraysmith.simulation.physical.array import MICROARCHITECTURES, fold_terms, on_array
-from arraysmith.simulation.physical.cost import area_mm2
 from arraysmith.workload import ceil_div
-
-
-def areas_mm2(technology, base, designs):
-    """(n,) mid areas of designs that differ from `base` in sides, buffers and dataflows."""
-    return np.array(
-        [
-            area_mm2(technology, each)["mid"].total_mm2
-            for each in (accelerator_of(base, designs, index) for index in range(len(designs)))
-        ]
-    )
-
-
-def accelerator_of(base, designs, index):
-    """One of the designs as a record."""
-    rows, cols = map(int, designs.vectors[index, :2])
-    ifmap, filter_, ofmap = map(int, designs.kib[index])
-    return replace(
-        base,
-        rows=rows,
-        cols=cols,
-        microarchitectures=tuple(
-            MICROARCHITECTURES[micro] for micro in micros_of(int(designs.micros[index]))
-        ),
-        ifmap_buffer_kib=ifmap,
-        filter_buffer_kib=filter_,
-        ofmap_buffer_kib=ofmap,
-    )
 
 
 def cycles_at_least(layer, accelerator):

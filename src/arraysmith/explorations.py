@@ -117,8 +117,8 @@ class ExplorationFacts:
     stopped: str
     """Why the search ended."""
     gap: float | None
-    """The most by which the answer could still be bettered, as a fraction: of the best value, or of
-    the hypervolume; 0 where proven, None where no bound is known."""
+    """The most by which the answer could still be bettered, as a fraction of the best value, or of
+    several objectives' hypervolume; 0 where proven, None where no bound is known."""
     best: DesignFacts
     ranking: tuple[DesignFacts, ...]
     best_per_dataflow: tuple[DesignFacts, ...]
