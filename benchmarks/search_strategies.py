@@ -14,47 +14,30 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arraysmith.formats.technology import read_technology
+from arraysmith.flow.question import Question
 from arraysmith.formats.topology import read_topology
-from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
-from arraysmith.mapping import ORDERS
+from arraysmith.search.exhaustive import visits
 from arraysmith.search.heuristic import run
-from arraysmith.search.mapspace import map_space
 from arraysmith.search.pareto import feasible, hypervolume, hypervolume_history, non_dominated
-from arraysmith.search.scalesim_models import Calc
+from arraysmith.search.problem import NO_LIMIT
 from arraysmith.search.strategies import STRATEGIES
-from arraysmith.simulation.physical.array import MICROARCHITECTURES
-from arraysmith.simulation.physical.closed_form import (
-    IFMAP_DRAM,
-    IFMAP_RESIDENT,
-    OFMAP_OUTPUT,
-    TOTAL,
-    evaluate,
-)
-from arraysmith.simulation.physical.cost import area_mm2
-from arraysmith.simulation.physical.vectors import (
-    BLOCKED_DIMENSION,
-    accelerator_vector,
-    layer_vector,
-)
-from arraysmith.space import DesignSpace
+from arraysmith.space import Constraints, DesignSpace, Objective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from arraysmith.search.strategies.contract import Answer, Designs
-    from arraysmith.workload import Layer
+    from arraysmith.workload import Workload
 
-RESNET50 = Path(__file__).parents[1] / "examples" / "resnet50.csv"
-LAYER = "layer2.1.conv2"
-"""3×3, 128 channels to 128, 28×28 pixels: the one whose arrays and mappings are searched."""
-AREA_MM2 = 10
+EXAMPLES = Path(__file__).parents[1] / "examples"
+POWER_W = 1
+"""What LeNet-5 may take at 1 GHz."""
 COUNTS = (50, 100, 200, 500, 1000, 2000)
 SEEDS = range(100, 110)
 """Others than those that settings of strategies were tried with."""
@@ -81,105 +64,68 @@ def cycles_and_pes() -> Space:
     """ResNet-50 under SCALE-Sim on each array of up to 256×256 PEs, in three dataflows."""
     axis = tuple(range(1, 257))
     space = DesignSpace(rows=axis, cols=axis)
-    sizes = space.shape[:3]
-    bounds = Calc(workload=read_topology(RESNET50), space=space).bounds()  # the cycles themselves
-    cycles = bounds.total_cycles.reshape(sizes)
-    pes = np.broadcast_to(np.multiply.outer(axis, axis), sizes)
-    F = np.stack([cycles.ravel(), pes.ravel()], axis=1).astype(np.float64)
-    return Space(
-        name="cycles and PEs of ResNet-50 (`scalesim`), any array",
-        sizes=sizes,
-        F=F,
-        G=np.empty((len(F), 0)),
+    # An area has the buffers in it, which are the same for all here; so PEs in its place.
+    return known(
+        "cycles and PEs of ResNet-50 (`scalesim`), any array",
+        read_topology(EXAMPLES / "resnet50.csv"),
+        space,
+        pes=True,
     )
 
 
 def arrays_and_buffers() -> Space:
-    """A layer on arrays with buffers: cycles, area and DRAM words, where the area is limited.
-
-    It is mapped by the fastest of a few hundred mappings that fits the buffers. Where none does,
-    the design cannot be evaluated.
-    """
-    loops = the_layer().loops
-    constants = read_technology().sets["mid"]
-    micros = (
-        Microarchitecture.OS_OVERLAPPED,
-        Microarchitecture.WS_DOUBLE_BUFFERED,
-        Microarchitecture.IS_DOUBLE_BUFFERED,
-    )
-    sides = tuple(range(8, 129, 8))
-    kib = 2 ** np.arange(1, 9)
-    sizes = (len(micros), len(sides), len(sides), len(kib), len(kib), len(kib))
-    F = np.full((*sizes, 3), np.inf)
-    buffers_mm2 = kib * constants.sram_mm2_per_kib.value
-    for m, r, c in np.ndindex(sizes[:3]):
-        array = PhysicalAccelerator(rows=sides[r], cols=sides[c], microarchitectures=(micros[m],))
-        tiles = [(7, 14, 28), (loops.cols,), (16, 32, 64, 128), (16, 32, 64, 128)]
-        figures = evaluated(array, grid(range(len(ORDERS)), *tiles))
-        words = figures[:, IFMAP_DRAM : OFMAP_OUTPUT + 1].sum(axis=1)
-        first = np.searchsorted(kib * 1024 // 2, resident_bytes(figures, array))
-        for each in np.lexsort((words, figures[:, TOTAL]))[::-1]:
-            # The fastest comes last, and is the one taken in all buffers that it fits.
-            fits = F[m, r, c][tuple(slice(size, None) for size in first[each])]
-            fits[..., 0], fits[..., 2] = figures[each, TOTAL], words[each]
-        array_mm2 = area_mm2(read_technology(), array)["mid"].array_mm2
-        F[m, r, c, ..., 1] = array_mm2 + sum(np.ix_(buffers_mm2, buffers_mm2, buffers_mm2))
-    F = F.reshape(-1, 3)
-    return Space(
-        name=f"cycles, area and DRAM words of {LAYER}, any array and buffers to {AREA_MM2} mm²",
-        sizes=sizes,
-        F=F,
-        G=F[:, 1:2] / AREA_MM2 - 1,
+    """ResNet-50 on pipelined arrays with buffers, each layer under its best mapping."""
+    sides = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+    kib = (8, 16, 32, 64, 128, 256, 512)
+    return known(
+        "cycles and area of ResNet-50 (`physical`), any array and buffers",
+        read_topology(EXAMPLES / "resnet50.csv"),
+        DesignSpace(rows=sides, cols=sides, ifmap_kib=kib, filter_kib=kib, ofmap_kib=kib),
+        model="physical",
+        objectives=(Objective.CYCLES, Objective.AREA),
     )
 
 
-def mappings() -> Space:
-    """A layer on one array: cycles and DRAM words of each mapping, where tiles fit the buffers."""
-    micro = Microarchitecture.WS_DOUBLE_BUFFERED
-    array = PhysicalAccelerator(rows=32, cols=32, microarchitectures=(micro,))
-    space = map_space(the_layer().loops, array, micro)
-    axes = range(len(ORDERS)), space.rows, space.cols, space.out_channels, space.in_channels
-    figures = evaluated(array, grid(*axes))
-    words = figures[:, IFMAP_DRAM : OFMAP_OUTPUT + 1].sum(axis=1)
-    usable = [array.usable_bytes(kib) for kib in (64, 64, 64)]
-    return Space(
-        name=f"cycles and DRAM words of {LAYER}, any order and tiles that fit 64 KiB buffers",
-        sizes=tuple(map(len, axes)),
-        F=np.stack([figures[:, TOTAL], words], axis=1).astype(np.float64),
-        G=resident_bytes(figures, array) / usable - 1,
+def with_energy() -> Space:
+    """LeNet-5 on small arrays with buffers, where the power is limited."""
+    sides = tuple(range(4, 33, 4))
+    kib = (1, 4, 16, 64)
+    return known(
+        f"cycles, area and energy of LeNet-5 (`physical`), any array and buffers to {POWER_W} W",
+        read_topology(EXAMPLES / "lenet5.csv"),
+        DesignSpace(
+            rows=sides,
+            cols=sides,
+            ifmap_kib=kib,
+            filter_kib=kib,
+            ofmap_kib=kib,
+            constraints=Constraints(max_power_w=POWER_W),
+        ),
+        model="physical",
+        objectives=(Objective.CYCLES, Objective.AREA, Objective.ENERGY),
     )
 
 
-def the_layer() -> Layer:
-    """`LAYER` of ResNet-50."""
-    (layer,) = (each for each in read_topology(RESNET50).layers if each.name == LAYER)
-    return layer
+def known(
+    name: str,
+    workload: Workload,
+    space: DesignSpace,
+    *,
+    pes: bool = False,
+    **question: Any,  # noqa: ANN401 (the fields of Question)
+) -> Space:
+    """Every design of a space evaluated, without any bound; PEs as a further objective if asked."""
+    asked = Question(**question)
+    problem = asked.problem(workload, asked.fitted(space))
+    ids = np.arange(space.size)
+    figures = asked.model_over(workload, problem).evaluate(ids, np.full(space.size, NO_LIMIT))
+    seen = visits(problem, ids, figures)
+    more = problem.pes(ids)[:, None].astype(np.float64)
+    F = np.hstack([seen.values, more]) if pes else seen.values
+    return Space(name=name, sizes=space.shape, F=F, G=seen.violations)
 
 
-def grid(*axes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """(all, axes): every combination, the last axis changing first."""
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-
-
-def evaluated(array: PhysicalAccelerator, choices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Figures of `LAYER` for each order and tile, without blocks."""
-    (micro,) = array.microarchitectures
-    which = np.full((len(choices), 1), MICROARCHITECTURES.index(micro))
-    blocks = np.broadcast_to([BLOCKED_DIMENSION[None], 1], (len(choices), 2))
-    vectors = np.ascontiguousarray(np.hstack([which, choices, blocks]), np.int64)
-    return evaluate(layer_vector(the_layer()), accelerator_vector(array), vectors)
-
-
-def resident_bytes(figures: NDArray[np.int64], array: PhysicalAccelerator) -> NDArray[np.int64]:
-    """(mappings, 3): what tiles take of the ifmap, filter and ofmap buffer."""
-    return figures[:, IFMAP_RESIDENT:] * (
-        array.operand_bytes,
-        array.operand_bytes,
-        array.psum_bytes,
-    )
-
-
-SPACES: tuple[Callable[[], Space], ...] = (cycles_and_pes, arrays_and_buffers, mappings)
+SPACES: tuple[Callable[[], Space], ...] = (cycles_and_pes, arrays_and_buffers, with_energy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -83,6 +83,25 @@ def test_mobilenet_has_the_known_macs_and_weights():
         assert layer.ifmap_rows == layer.ifmap_cols == covered
 
 
+def test_lenet5_topology_is_the_shipped_network():
+    """The shipped checkpoint quantized and extracted gives the file; shapes need no real images."""
+    import numpy as np
+
+    from arraysmith.extraction import workload
+    from arraysmith.flow.learning import SHIPPED_CHECKPOINT
+    from arraysmith.learning.checkpoint import load
+    from arraysmith.learning.network import float_network
+    from arraysmith.learning.training import normalised
+    from arraysmith.quantization.quantize import quantize
+    from arraysmith.quantization.scheme import Scheme
+
+    shipped = load(SHIPPED_CHECKPOINT)
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28), dtype=np.uint8)
+    network = float_network(shipped.spec, shipped.parameters).eval()
+    found = workload(quantize(network, images, normalised, Scheme()).network)
+    assert (EXAMPLES / "lenet5.csv").read_text(encoding="utf-8") == topology_text(found)
+
+
 def test_lenet5_config():
     """A CALC run on 16×16, output stationary."""
     assert read_config(EXAMPLES / "lenet5.cfg") == Config(

@@ -122,7 +122,7 @@ def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
         columns=explored_columns(problem, seen, front),
         landscapes=landscapes(problem, seen, found),
     )
-    return Exploration(facts=facts, explored=explored)
+    return Exploration(facts=facts, explored=explored, base=asked.base)
 
 
 def _named(evidence: Evidence, places: Ints) -> tuple[DesignFacts, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arraysmith.errors import DesignSpaceError
 from arraysmith.explorations import DesignFacts, ExplorationFacts, ExploredDesigns, Landscape
+from arraysmith.hardware import Microarchitecture
 from arraysmith.space import array_name
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
+    from arraysmith.hardware import PhysicalAccelerator
     from arraysmith.search.exhaustive import Candidates, Visits
     from arraysmith.search.problem import Problem
 
@@ -34,6 +37,8 @@ class Exploration:
 
     facts: ExplorationFacts
     explored: ExploredDesigns
+    base: PhysicalAccelerator
+    """Under `physical`, whose ports and output words every design has."""
 
     @property
     def best(self) -> DesignFacts:
@@ -49,6 +54,31 @@ class Exploration:
     def proven(self) -> bool:
         """Whether no design of the space is better."""
         return self.facts.proven
+
+    def accelerator(self, design: DesignFacts) -> PhysicalAccelerator:
+        """A design of this exploration as `map_network` takes it.
+
+        Raises:
+            DesignSpaceError: its arrays are dataflows of scalesim, which nobody can build.
+        """
+        if self.facts.model != "physical":
+            raise DesignSpaceError(
+                f"{design} is of {self.facts.model}, which does not say how the array is built; "
+                "explore with model physical"
+            )
+        rate = design.dram_bytes_per_cycle
+        return replace(
+            self.base,
+            rows=design.rows,
+            cols=design.cols,
+            microarchitectures=tuple(map(Microarchitecture, design.dataflow.split("+"))),
+            ifmap_buffer_kib=design.ifmap_buffer_kib,
+            filter_buffer_kib=design.filter_buffer_kib,
+            ofmap_buffer_kib=design.ofmap_buffer_kib,
+            dram_bytes_per_cycle=self.base.dram_bytes_per_cycle if rate is None else rate,
+            operand_bytes=design.operand_bytes,
+            psum_bytes=design.psum_bytes,
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """Every design that was evaluated, a row each; `front` says which are on it."""
