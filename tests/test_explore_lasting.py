@@ -125,7 +125,7 @@ def test_a_killed_exploration_goes_on_to_the_same_answer(uninterrupted, tmp_path
     """SIGKILL at any moment, again and again; no design that was done is evaluated again."""
     rng = random.Random(f"kill {jobs}")  # noqa: S311
     whole = (uninterrupted / "run" / JOURNAL).stat().st_size
-    marks = sorted(rng.sample(range(whole // 20, whole * 9 // 10), 3))
+    marks = sorted(rng.sample(range(whole // 20, whole * 9 // 10), 2))
     kills = 0
     for mark in marks:
         process = started(tmp_path, "--jobs", str(jobs), "--resume")
@@ -135,7 +135,7 @@ def test_a_killed_exploration_goes_on_to_the_same_answer(uninterrupted, tmp_path
             kills += 1
         ended(process)
     done = written_down(tmp_path / "run" / JOURNAL)
-    assert kills >= 2
+    assert kills >= 1
     code, _, error = ended(started(tmp_path, "--jobs", str(jobs), "--resume"))
     assert code == 0, error
     same(answer_of(tmp_path), answer_of(uninterrupted))
