@@ -48,5 +48,7 @@ def main() -> None:
             error.show()
             raise SystemExit(error.exit_code) from error
         except click.Abort as error:
-            raise KeyboardInterrupt from error
+            # click hides the interrupt behind its own; what it says is kept.
+            interrupt = error.__cause__
+            raise KeyboardInterrupt(*(interrupt.args if interrupt else ())) from error
         sys.stdout.flush()

@@ -162,8 +162,8 @@ def errors_in_one_line() -> Iterator[None]:
         yield
     except ArraysmithError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept")
+    except KeyboardInterrupt as interrupt:
+        _fail(f"interrupted; {str(interrupt) or 'what was finished is kept'}")
     except BrokenPipeError:
         # Who read our output has seen enough; Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

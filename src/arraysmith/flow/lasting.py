@@ -135,6 +135,7 @@ def evaluations(
     Raises:
         OutputError, InputFileError: as `open_journal` says.
         WorkersError: the cluster cannot be reached.
+        KeyboardInterrupt: with what is kept and how to go on.
     """
     with ExitStack() as stack:
         journal = None
@@ -143,12 +144,18 @@ def evaluations(
                 open_journal(output / JOURNAL, identity, RECORD, lasting.existing)
             )
         workers = stack.enter_context(open_workers(lasting.jobs, lasting.cluster))
-        yield Evaluations(
-            model=model,
-            workers=workers,
-            patience_seconds=0 if lasting.cluster else _PATIENCE_SECONDS,
-            journal=journal,
-        )
+        try:
+            yield Evaluations(
+                model=model,
+                workers=workers,
+                patience_seconds=0 if lasting.cluster else _PATIENCE_SECONDS,
+                journal=journal,
+            )
+        except KeyboardInterrupt:
+            if journal is None:
+                raise
+            kept = f"{len(journal):,} designs done are kept in {journal.path}"
+            raise KeyboardInterrupt(f"{kept}; go on with --resume") from None
 
 
 def _grouped(places: Ints, groups: Ints) -> Ints:
