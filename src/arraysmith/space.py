@@ -154,16 +154,23 @@ class DesignSpace:
 
     def places(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, axes): for each design the place of its value on every axis."""
-        return np.stack(np.unravel_index(ids, self.shape), axis=1).astype(np.int64)
+        return np.stack([self.place(ids, axis) for axis in range(len(AXES))], axis=1)
+
+    def place(self, ids: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
+        """(n,): for each design the place of its value on the axis of that number in `AXES`."""
+        length, below = self.shape[axis], math.prod(self.shape[axis + 1 :])
+        if length == 1:
+            return np.zeros(len(ids), np.int64)
+        found = ids if below == 1 else ids // below
+        return found if axis == 0 else found % length
 
     def columns(self, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """(n,) of each axis: the values of designs; arrays as text, + joins what one can do."""
-        places = self.places(ids)
         found = {}
-        for place, name in enumerate(AXES):
+        for number, name in enumerate(AXES):
             axis = getattr(self, name)
             texts = np.array([array_name(each) for each in axis] if name == "arrays" else axis)
-            found[name] = texts[places[:, place]]
+            found[name] = texts[self.place(ids, number)]
         return found
 
     def array(self, number: int) -> Array:

@@ -169,7 +169,7 @@ def _completed(evidence: Evidence, number: int, design: DesignFacts) -> DesignFa
 def _per_array(evidence: Evidence, good: Ints) -> Ints:
     """Of each kind of array the best that was evaluated."""
     seen = evidence.seen
-    kinds = evidence.problem.space.places(seen.ids[good])[:, 0]
+    kinds = evidence.problem.space.place(seen.ids[good], 0)
     best = []
     for kind in np.unique(kinds):
         members = good[kinds == kind]

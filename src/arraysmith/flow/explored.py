@@ -169,13 +169,12 @@ def explored_columns(
     exact = np.flatnonzero(seen.figures.exact & (seen.figures.total_cycles >= 0))
     ids, figures = seen.ids[exact], seen.figures.take(exact)
     space = problem.space
-    places = space.places(ids)
     found: dict[str, NDArray[Any]] = {}
-    for place, (axis, name) in enumerate(_FIELD_OF_AXIS.items()):
+    for number, (axis, name) in enumerate(_FIELD_OF_AXIS.items()):
         values = getattr(space, axis)
         if axis in {"rows", "cols", "arrays"} or len(values) > 1:
             texts = [array_name(each) for each in values] if axis == "arrays" else values
-            found[name] = np.array(texts)[places[:, place]]
+            found[name] = np.array(texts)[space.place(ids, number)]
     pes = problem.pes(ids)
     found["pes"] = pes
     found["total_cycles"] = figures.total_cycles
@@ -268,7 +267,7 @@ class _Cells:
     def least(self, ids: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float64]:
         """(arrays, rows, cols): the least value of a cell's designs; NaN where there is none."""
         space = self.problem.space
-        kinds, *sides = space.places(ids)[:, :3].T
+        kinds, *sides = (space.place(ids, axis) for axis in range(3))
         cells = [
             np.searchsorted(drawn, side) for drawn, side in zip(self.drawn, sides, strict=True)
         ]

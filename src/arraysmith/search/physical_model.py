@@ -135,7 +135,7 @@ class Physical:
         """(n,) designs as columns."""
         numbers = {name: values for name, values in space.columns(ids).items() if name != "arrays"}
         kib = np.stack([numbers[f"{each}_kib"] for each in ("ifmap", "filter", "ofmap")], axis=1)
-        kinds = space.places(ids)[:, 0]
+        kinds = space.place(ids, 0)
         masks = np.array([mask_of(array) for array in arrays_of(space)], np.int64)
         rates = np.array(
             [
@@ -149,9 +149,7 @@ class Physical:
             kib * 1024 // (2 if self.base.double_buffered else 1)
         )
         vectors[:, OPERAND], vectors[:, PSUM] = numbers["operand_bytes"], numbers["psum_bytes"]
-        vectors[:, RATE : RATE + 2] = rates[
-            space.places(ids)[:, AXES.index("dram_bytes_per_cycle")]
-        ]
+        vectors[:, RATE : RATE + 2] = rates[space.place(ids, AXES.index("dram_bytes_per_cycle"))]
         return Designs(vectors=vectors, kib=kib, micros=masks[kinds])
 
     def _energy_at_least(self, layers: list[Layer], counts: Ints) -> Floats:

@@ -201,14 +201,16 @@ class Problem:
         """The grids as they are; or, of some designs, what each grid has for them: (n,)."""
         if ids is None:
             return grids
-        places = np.unravel_index(ids, self.space.shape)
-        # An axis along which a grid does not change has a single place in it.
-        return tuple(
-            grid[
-                tuple(np.minimum(place, n - 1) for place, n in zip(places, grid.shape, strict=True))
-            ]
-            for grid in grids
-        )
+        return tuple(self._at(ids, grid) for grid in grids)
+
+    def _at(self, ids: Ints, grid: NDArray[Number]) -> NDArray[Number]:
+        """(n,): an axis along which a grid does not change has a single place in it."""
+        flat, below = np.zeros(len(ids), np.int64), 1
+        for axis in range(grid.ndim - 1, -1, -1):
+            if grid.shape[axis] > 1:
+                flat += self.space.place(ids, axis) * below
+                below *= grid.shape[axis]
+        return grid.ravel()[flat]
 
     def _each(self, found: NDArray[Number], ids: Ints | None) -> NDArray[Number]:
         """(n,): a grid is laid over the whole space."""
