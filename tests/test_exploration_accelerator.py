@@ -14,7 +14,7 @@ KINDS = (Microarchitecture.OS_SHIFT, Microarchitecture.WS_SERIAL)
 
 
 def test_accelerator_takes_what_the_exploration_says():
-    """Each design that is named, mapped by itself, takes the cycles, bytes and energy it was given."""
+    """Each design that is named, mapped by itself, takes the cycles, bytes and energy it has."""
     base = PhysicalAccelerator(
         rows=1, cols=1, microarchitectures=KINDS[:1], ifmap_port_bytes=2, ofmap_port_bytes=4
     )
