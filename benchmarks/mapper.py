@@ -24,8 +24,8 @@ from tile_walk import walk
 from arraysmith.formats.technology import read_technology
 from arraysmith.formats.topology import read_topology
 from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
-from arraysmith.mapping import ORDERS
-from arraysmith.search.mapper import Goal, map_workload
+from arraysmith.mapping import ORDERS, Goal
+from arraysmith.search.mapper import map_workload
 from arraysmith.search.mapspace import divisors, map_space
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.closed_form import (

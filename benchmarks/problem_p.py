@@ -22,8 +22,8 @@ import numpy as np
 from tile_walk import walk
 
 from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
-from arraysmith.mapping import ORDERS
-from arraysmith.search.mapper import Goal, best_mapping, energy_weights
+from arraysmith.mapping import ORDERS, Goal
+from arraysmith.search.mapper import best_mapping, energy_weights
 from arraysmith.search.mapspace import divisors, map_space
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.closed_form import (

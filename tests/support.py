@@ -26,7 +26,9 @@ def explored(rows=(1, 2, 4), cols=(3, 5), max_pes=None, output=None, name="layer
     layer = arraysmith.Gemm(name=name, M=16, N=9, K=25)
     workload = arraysmith.Workload(name=name, layers=(layer,))
     space = arraysmith.DesignSpace(
-        rows=tuple(rows), cols=tuple(cols), dataflows=tuple(arraysmith.Dataflow), max_pes=max_pes
+        rows=tuple(rows),
+        cols=tuple(cols),
+        constraints=arraysmith.Constraints(max_pes=max_pes),
     )
     accelerators = (arraysmith.Accelerator(rows=4, cols=4, dataflow=arraysmith.Dataflow.WS),)
     if output is not None:

@@ -49,7 +49,7 @@ def test_simulating_and_exploring_stays_light():
         "import arraysmith as a;"
         "w = a.Workload(name='w', layers=(a.Gemm(name='g', M=8, N=8, K=8),));"
         "a.simulate(w, (a.Accelerator(rows=4, cols=4, dataflow=a.Dataflow.OS),));"
-        "a.explore(w, a.DesignSpace(rows=(1, 2), cols=(4,), dataflows=(a.Dataflow.WS,)))"
+        "a.explore(w, a.DesignSpace(rows=(1, 2), cols=(4,), arrays=((a.Dataflow.WS,),)))"
     )
     assert loaded_after(code) == []
 

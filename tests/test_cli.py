@@ -92,7 +92,7 @@ def test_explore_answers_with_proof(command, topology, tmp_path):
     assert len(frame) == found["designs"]
     assert frame["total_cycles"].min() == found["best"]["total_cycles"]
     shown = command("explore", "-t", topology, "--rows", "4", "--cols", "4", "-o", "out")
-    assert "Proven optimal by cycles over 3 designs" in shown.stdout
+    assert "the best by cycles of 3 designs: proven, 3 evaluated" in shown.stdout
 
 
 def test_report_of_an_exploration_alone(command, topology, tmp_path):
@@ -100,7 +100,8 @@ def test_report_of_an_exploration_alone(command, topology, tmp_path):
     command("explore", "-t", topology, "--rows", "1:4", "--cols", "1:4", "-o", "out")
     finished = command("report", "out")
     assert finished.stdout == "Report: out/report.html\n"
-    assert "Pareto front" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "the best by cycles of 48 designs: proven" in page
 
 
 BAD = {
@@ -142,7 +143,10 @@ BAD = {
     ),
     "max-pes": (
         ["explore", "-t", "two.csv", "--rows", "4:8", "--cols", "4:8", "--max-pes", "15"],
-        "--max-pes 15 excludes all designs: the smallest array, 4×4, has 16 PEs",
+        (
+            "max_pes 15 and the ranges of the axes contradict each other: of 75 designs the "
+            "nearest has 16; loosen it, or give other ranges"
+        ),
     ),
     "nothing-recorded": (
         ["report", "empty"],

@@ -49,7 +49,7 @@ def test_an_exploration_draws_in_its_place(browser, tmp_path, size):
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     figures = page.locator(".plotly-graph-div")
     assert figures.count() == 1 + 1 + 1 + 3 + 2
-    marks = "path.js-line, .bars path, .heatmaplayer image, .points path, .parcoords canvas"
+    marks = "path.js-line, .bars path, .heatmaplayer image, .points path, canvas"
     for index in range(figures.count()):
         assert figures.nth(index).locator(marks).count() > 0
         assert "WebGL is not" not in figures.nth(index).text_content()

@@ -6,14 +6,14 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import plain_bounds
 import pytest
 from physical_cases import random_accelerator, random_convolution, random_gemm, with_room_for_groups
 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
-from arraysmith.hardware import Microarchitecture
-from arraysmith.search import physical_designs, physical_front
-from arraysmith.search.design_columns import areas_mm2, columns_of, grid, micros_of
+from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
+from arraysmith.search.design_columns import columns_of, grid
 from arraysmith.search.mapper import Goal, best_mapping, energy_weights
 from arraysmith.search.network_cycles import INFEASIBLE, network_cycles
 from arraysmith.search.physical_bounds import (
@@ -23,10 +23,12 @@ from arraysmith.search.physical_bounds import (
     layer_cycles_at_least,
 )
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
-from arraysmith.simulation.physical.cost import EnergyTable, area_mm2, energy_tables
+from arraysmith.simulation.physical.cost import EnergyTable, energy_tables
 from arraysmith.simulation.physical.vectors import layer_vector
+from arraysmith.workload import Conv2d, Gemm
 
 TECHNOLOGY = read_technology()
+ONE_MAC = Gemm(name="", M=1, N=1, K=1)
 BUFFERS = "ifmap_buffer_kib", "filter_buffer_kib", "ofmap_buffer_kib"
 COSTS = EnergyTable(
     mac_pj=1, pe_cycle_pj=0, dram_pj_per_byte=1,
@@ -168,18 +170,19 @@ def test_bounds_of_cycles_are_those_of_one_layer_on_one_accelerator(seed):
     vectors = np.array([layer_vector(layer) for layer in layers])
     found = layer_cycles_at_least(vectors, designs)
     assert found.tolist() == [
-        [physical_designs.cycles_at_least(layer, each) for layer in layers] for each in accelerators
+        [plain_bounds.cycles_at_least(layer, each) for layer in layers] for each in accelerators
     ]
     assert (cycles_at_least(vectors, counts, designs) == found @ counts).all()
 
 
 def energy_bounds(layer, accelerators):
-    """Of one layer on each accelerator, with the weights that the mapper would use."""
+    """Of one layer on each accelerator, with the weights of its table."""
     weights = np.zeros((len(accelerators), len(MICROARCHITECTURES), 11))
     for index, each in enumerate(accelerators):
         for kind in each.microarchitectures:
             table = energy_tables(TECHNOLOGY, each, kind)["mid"]
-            weights[index, MICROARCHITECTURES.index(kind)] = energy_weights(layer, each, table)
+            one = replace(each, rows=1, cols=1)
+            weights[index, MICROARCHITECTURES.index(kind)] = energy_weights(ONE_MAC, one, table)
     which = np.arange(len(accelerators))
     return energy_at_least(layer_vector(layer), columns_of(accelerators), weights, which)
 
@@ -205,28 +208,6 @@ def test_no_mapping_goes_below_the_bounds(goal):
     assert close > 20
 
 
-def test_areas_are_float_for_float_those_of_one_accelerator():
-    """Also of arrays that can do several dataflows."""
-    rng = random.Random("area")  # noqa: S311
-    base = replace(random_accelerator(rng), operand_bytes=2, psum_bytes=5)
-    kinds = [tuple(rng.sample(list(Microarchitecture), count)) for count in (1, 2, 3, 7)]
-    designs = grid(base, (1, 7, 33), (5, 64), kinds, ((1, 9), (3,), (16, 100)))
-    found = areas_mm2(TECHNOLOGY, base, designs)
-    for index, area in enumerate(found):
-        rows, cols = map(int, designs.vectors[index, :2])
-        each = replace(
-            base,
-            rows=rows,
-            cols=cols,
-            microarchitectures=tuple(
-                MICROARCHITECTURES[micro] for micro in micros_of(int(designs.micros[index]))
-            ),
-            **dict(zip(BUFFERS, map(int, designs.kib[index]), strict=True)),
-        )
-        assert area == area_mm2(TECHNOLOGY, each)["mid"].total_mm2
-        assert (columns_of([each]).vectors == designs.vectors[index]).all()
-
-
 def test_distinct_rows():
     """The first of each kind, in the order in which kinds come up."""
     rows = np.array([[3, 1], [2, 9], [3, 1], [2, 8], [2, 9]])
@@ -235,51 +216,33 @@ def test_distinct_rows():
     assert inverse.tolist() == [0, 1, 0, 2, 1]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_front_is_that_of_all_designs(seed, monkeypatch):
-    """Each design mapped layer by layer: the same points, though few were searched to the end."""
-    monkeypatch.setattr(physical_front, "FIRST_ROUND", 2)
-    rng = random.Random(f"front {seed}")  # noqa: S311
-    layers = [replace(random_layer(rng, 20), name=str(each)) for each in range(3)]
-    counts = np.array([2, 1, 1])
-    base = replace(random_accelerator(rng), dram_bytes_per_cycle=rng.choice((1, 4)))
-    kinds = [(each,) for each in rng.sample(list(Microarchitecture), 2)]
-    designs = grid(base, (2, 5, 16), (3, 8, 11), kinds, ((1, 3), (1, 3), (1, 4)))
-    accelerators = [
-        replace(
-            base,
-            rows=int(rows),
-            cols=int(cols),
-            microarchitectures=(MICROARCHITECTURES[micros_of(int(mask))[0]],),
-            **dict(zip(BUFFERS, map(int, kib), strict=True)),
-        )
-        for (rows, cols), kib, mask in zip(
-            designs.vectors[:, :2], designs.kib, designs.micros, strict=True
-        )
-    ]
-    totals = np.array(slow_totals(layers, counts, accelerators))
-    areas = areas_mm2(TECHNOLOGY, base, designs)
-    points = {
-        (int(total), float(area))
-        for total, area in zip(totals, areas, strict=True)
-        if total != INFEASIBLE
-        and not (
-            (totals != INFEASIBLE)
-            & (totals <= total)
-            & (areas <= area)
-            & ((totals < total) | (areas < area))
-        ).any()
-    }
-    vectors = np.array([layer_vector(layer) for layer in layers])
-    groups = distinct(np.column_stack((designs.vectors[:, :2], designs.micros)))[1]
-
-    def evaluate(chosen, most):
-        return network_cycles(layers, counts, designs.take(chosen), most)
-
-    front = physical_front.find_front(
-        cycles_at_least(vectors, counts, designs), areas, groups, evaluate
+def test_a_buffer_that_holds_no_tile_makes_a_design_infeasible():
+    """A window of 900 words needs 2 KiB of two buffers; groups side by side need room together."""
+    window = Conv2d(
+        name="window", ifmap_rows=31, ifmap_cols=31, filter_rows=30, filter_cols=30,
+        in_channels=1, out_channels=2,
+    )  # fmt: skip
+    groups = replace(window, ifmap_rows=5, ifmap_cols=5, filter_rows=4, filter_cols=4,
+                     in_channels=80, out_channels=160, groups=80)  # fmt: skip
+    base = PhysicalAccelerator(
+        rows=80 * 16, cols=160, microarchitectures=(Microarchitecture.WS_SERIAL,)
     )
-    found = list(zip(front.cycles.tolist(), areas[front.designs].tolist(), strict=True))
-    assert len(found) == len(set(found))
-    assert set(found) == points
-    assert front.searched < len(designs)
+    kinds = [(Microarchitecture.WS_SERIAL,), tuple(Microarchitecture)[2:5]]
+    designs = grid(base, [base.rows], [base.cols], kinds, ((1, 2, 4), (1, 4), (1,)))
+    accelerators = [
+        replace(base, microarchitectures=kind, ifmap_buffer_kib=ifmap, filter_buffer_kib=filter_,
+                ofmap_buffer_kib=1)
+        for kind in kinds for ifmap in (1, 2, 4) for filter_ in (1, 4)
+    ]  # fmt: skip
+    for layers in ([window], [groups], [groups, window]):
+        counts = np.ones(len(layers), np.int64)
+        totals = slow_totals(layers, counts, accelerators)
+        assert INFEASIBLE in totals
+        assert max(totals) > 0
+        for most in (None, np.full(len(designs), 10), np.array(totals)):
+            found = network_cycles(layers, counts, designs, most)
+            assert [cycles == INFEASIBLE for cycles in found.cycles] == [
+                total == INFEASIBLE for total in totals
+            ]
+            assert found.exact[np.array(totals) == INFEASIBLE].all()
+        assert network_cycles(layers, counts, designs).cycles.tolist() == totals

@@ -10,43 +10,47 @@ from support import EVIL, explored
 
 import arraysmith
 from arraysmith.errors import InputFileError
+from arraysmith.flow.explored import MAX_CELLS
 from arraysmith.metrics import ChangedImage, Comparison, Evaluation
-from arraysmith.reporting import tables
-from arraysmith.reporting.heatmap import MAX_CELLS, heat_maps
+from arraysmith.reporting import exploration_tables, tables
 
 
-def designs(facts):
-    """The columns of an exploration, computed anew one design at a time."""
-    rows = [
-        (row, col, dataflow, row * 1000 + col)
-        for dataflow in facts.dataflows
-        for row in facts.rows
-        for col in facts.cols
-        if facts.max_pes is None or row * col <= facts.max_pes
-    ]
-    names = ("rows", "cols", "dataflow", "total_cycles")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True))}  # noqa: B905
+def cycles_of(found):
+    """What the columns say of each design."""
+    columns = found.explored.columns
+    names = ("dataflow", "rows", "cols", "total_cycles")
+    listed = zip(*(columns[name].tolist() for name in names), strict=True)
+    return {(dataflow, row, col): cycles for dataflow, row, col, cycles in listed}
 
 
-def test_heat_maps_hold_each_design_in_its_place():
+def test_landscapes_hold_each_design_in_its_place():
     """A cell is the design of its row and column; what the limit excludes is empty."""
-    facts = explored(max_pes=10)
-    for found in heat_maps(facts, designs(facts)):
-        assert not found.thinned
-        for i, row in enumerate(found.rows):
-            for j, col in enumerate(found.cols):
-                cell = found.total_cycles[i, j]
-                assert np.isnan(cell) if row * col > 10 else cell == row * 1000 + col
+    found = explored(max_pes=10)
+    cycles = cycles_of(found)
+    assert [each.dataflow for each in found.explored.landscapes] == ["os", "ws", "is"]
+    for landscape in found.explored.landscapes:
+        assert not landscape.thinned
+        for i, row in enumerate(landscape.rows.tolist()):
+            for j, col in enumerate(landscape.cols.tolist()):
+                cell = landscape.values[i, j]
+                assert landscape.allowed[i, j] == (row * col <= 10)
+                if row * col > 10:
+                    assert np.isnan(cell)
+                else:
+                    assert cell == landscape.bounds[i, j] == cycles[landscape.dataflow, row, col]
 
 
-def test_large_heat_maps_are_thinned_and_say_so():
-    """A long axis keeps at most so many values, the largest among them."""
-    facts = explored(rows=range(1, 301), cols=(1, 2))
-    (first, *_) = heat_maps(facts, designs(facts))
+def test_large_landscapes_are_thinned_and_say_so():
+    """A long axis keeps at most so many values, the largest among them, each in its place."""
+    found = explored(rows=range(1, 301), cols=(1, 2))
+    cycles = cycles_of(found)
+    (first, *_) = found.explored.landscapes
     assert first.thinned
     assert len(first.rows) <= MAX_CELLS
     assert first.rows[-1] == 300
-    assert np.isfinite(first.total_cycles).all()
+    assert first.values.tolist() == [
+        [cycles["os", row, col] for col in (1, 2)] for row in first.rows.tolist()
+    ]
 
 
 def test_accuracy_table_says_it_all():
@@ -73,25 +77,17 @@ def test_accuracy_table_says_it_all():
     )
 
 
-def test_bandwidth_beyond_what_is_given_is_marked():
-    """A design that needs more DRAM words a cycle than there are says so."""
-    layer = arraysmith.Gemm(name="g", M=16, N=9, K=25)
-    space = arraysmith.DesignSpace(rows=(8,), cols=(8,), dataflows=(arraysmith.Dataflow.OS,))
-    accelerator = arraysmith.Accelerator(
-        rows=8, cols=8, dataflow=arraysmith.Dataflow.OS, dram_words_per_cycle=0.5
-    )
-    facts = arraysmith.explore(
-        arraysmith.Workload(name="w", layers=(layer,)), space, accelerator=accelerator
-    )
-    table = tables.designs("best", facts.ranking, facts)
-    assert table.rows[0].cells[-1].endswith("> 0.5 given")
-    assert facts.ranking[0].dram_words == 16 * 25 + 9 * 25 + 16 * 9
+def test_traffic_of_ranked_designs_is_said():
+    """What SCALE-Sim counts for the best designs stands in the facts."""
+    best = explored(rows=(8,), cols=(8,)).best
+    assert best.dram_bytes == 16 * 25 + 9 * 25 + 16 * 9
+    assert best.peak_dram_words_per_cycle > 0
 
 
 def test_every_figure_and_table_names_its_model(tmp_path):
     """Numbers of time never stand without the model that they come from."""
-    facts = explored(output=tmp_path)
-    assert "scalesim CALC" in tables.exploration_verdict(facts)
+    found = explored(output=tmp_path)
+    assert "scalesim CALC" in exploration_tables.verdict(found.facts)
     page = arraysmith.report(tmp_path).read_text(encoding="utf-8")
     assert page.count("model: scalesim CALC") >= 8
 

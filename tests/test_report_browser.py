@@ -97,7 +97,7 @@ def test_heat_map_answers_to_the_mouse(browser, full_report):
     page, _, _ = opened(browser, full_report, SIZES[0])
     figure = page.locator("#landscapes .plotly-graph-div").first
     figure.scroll_into_view_if_needed()
-    box = figure.locator(".heatmaplayer image").bounding_box()
+    box = figure.locator(".heatmaplayer image").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.8)
     text = figure.locator(".hoverlayer .hovertext").first.text_content(timeout=5000)
     array, cycles = text.split(": ")

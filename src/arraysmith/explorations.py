@@ -117,8 +117,8 @@ class ExplorationFacts:
     stopped: str
     """Why the search ended."""
     gap: float | None
-    """The most by which the answer could still be bettered, as a fraction: of the best value, or of
-    the hypervolume; 0 where proven, None where no bound is known."""
+    """The most by which the answer could still be bettered, as a fraction of the best value, or of
+    several objectives' hypervolume; 0 where proven, None where no bound is known."""
     best: DesignFacts
     ranking: tuple[DesignFacts, ...]
     best_per_dataflow: tuple[DesignFacts, ...]
@@ -136,6 +136,8 @@ class ExplorationFacts:
             raise ValueError("an exploration of nothing")
         if self.designs < 1 or self.covered < self.designs or self.front_size < len(self.front):
             raise ValueError(f"{self.designs} designs of {self.covered}")
+        if self.evaluated < 0 or self.ruled_out < 0 or self.seconds < 0:
+            raise ValueError(f"{self.evaluated} evaluated in {self.seconds} s")
 
     @property
     def max_pes(self) -> int | None:

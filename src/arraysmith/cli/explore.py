@@ -125,7 +125,7 @@ def explore(
         **question,
         **_of_hardware(given),
         lasting=Lasting(
-            jobs=given["jobs"] or os.cpu_count() or 1,
+            jobs=(os.cpu_count() or 1) if given["jobs"] is None else given["jobs"],
             cluster=given["cluster"],
             resume=given["resume"],
             restart=given["restart"],

@@ -42,6 +42,7 @@ _CONSTRAINTS: dict[str, tuple[type, str]] = {
     "max_power_w": (float, "Limit on energy over time, mid estimate; physical alone."),
     "min_utilization": (float, "Least MACs over PE-cycles of the network, a fraction."),
 }
+_GOALS = ("cycles", "energy", "edp")
 _SEARCH = ("search", "seed", "budget", "patience")
 _WANTED = ("time_model", "mode", "objective", "map_for", "clock_mhz")
 
@@ -82,7 +83,7 @@ def space_options(verb: Verb) -> Verb:
         ),
         click.option(
             "--map-for",
-            type=click.Choice(["cycles", "energy", "edp"]),
+            type=click.Choice(_GOALS),
             default=None,
             help="What mappings are best at (physical)  [default: the first objective]",
         ),
@@ -154,6 +155,9 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
     objectives = wanted.pop("objective")
     if isinstance(objectives, str):
         objectives = tuple(each.strip().lower() for each in objectives.split(","))
+    map_for = wanted["map_for"]
+    if map_for not in {None, *_GOALS}:
+        raise DesignSpaceError(f"map_for {map_for!r} is unknown; give {', '.join(_GOALS)}")
     for each in objectives:
         if each not in set(Objective):
             raise DesignSpaceError(
@@ -164,7 +168,7 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
         "mode": wanted["mode"],
         "clock_mhz": wanted["clock_mhz"],
         "objectives": tuple(Objective(each) for each in objectives),
-        "map_for": None if wanted["map_for"] is None else Goal(wanted["map_for"]),
+        "map_for": None if map_for is None else Goal(map_for),
     }
     return DesignSpace(**axes, constraints=Constraints(**limits)), question
 

@@ -20,6 +20,7 @@ from arraysmith.flow.explored import (
 from arraysmith.search.exhaustive import best_places, check_constraints, front_places
 from arraysmith.search.pareto import hypervolume, hypervolume_history, non_dominated
 from arraysmith.simulation.scalesim.closed_form import simulate
+from arraysmith.space import Objective
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,17 +185,19 @@ def _per_array(evidence: Evidence, good: Ints) -> Ints:
 
 
 def _gap(evidence: Evidence, values: Floats) -> float | None:
-    """By how much the answer could be bettered at most."""
+    """By which part of what was found it could still be bettered at most."""
     if not evidence.asked.is_heuristic:
         return 0.0
     if evidence.found is None:
         return None
     bounds = evidence.found.bounds
     if values.shape[1] == 1:
-        return float(values.min() / bounds.min() - 1)
-    front, least = values[non_dominated(values)], bounds[non_dominated(bounds)]
-    reference = _BEYOND * np.concatenate([front, least]).max(axis=0)
-    return 1 - hypervolume(front, reference) / hypervolume(least, reference)
+        best, least = float(values.min()), float(bounds.min())
+        largest = evidence.problem.objectives[0] is Objective.UTILIZATION
+        return best / least - 1 if largest else 1 - least / best
+    front, bound = values[non_dominated(values)], bounds[non_dominated(bounds)]
+    reference = _BEYOND * np.concatenate([front, bound]).max(axis=0)
+    return hypervolume(bound, reference) / hypervolume(front, reference) - 1
 
 
 def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from arraysmith.errors import DesignSpaceError
+from arraysmith.files import sha256
 from arraysmith.formats.technology import Technology, read_technology
 from arraysmith.hardware import PIPELINED, Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.journal import Identity
@@ -13,7 +17,7 @@ from arraysmith.mapping import Goal
 from arraysmith.search.problem import ENERGETIC, Problem
 from arraysmith.search.scalesim_models import Calc, User
 from arraysmith.search.strategies import STRATEGIES
-from arraysmith.space import DesignSpace, Objective
+from arraysmith.space import AXES, DesignSpace, Objective, array_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +33,8 @@ BUDGET = 1000
 """Evaluations of a search that proves nothing."""
 PORTS = PhysicalAccelerator(rows=1, cols=1, microarchitectures=(Microarchitecture.OS_BUS,))
 """Ports as wide as the array asks for, one byte an output."""
+_LISTED = 8
+"""Values of an axis that are all named."""
 _GOALS = {Objective.ENERGY: Goal.ENERGY, Objective.EDP: Goal.EDP}
 
 
@@ -67,6 +73,8 @@ class Question:
         ):
             if value not in known:
                 raise DesignSpaceError(f"{name} {value!r} is unknown; give {' or '.join(known)}")
+        if not 0 < self.clock_mhz < math.inf:
+            raise DesignSpaceError(f"clock_mhz is {self.clock_mhz}; give a number above 0")
         if self.budget < 1 or (self.patience is not None and self.patience < 1):
             raise DesignSpaceError(
                 f"budget {self.budget}, patience {self.patience}; give numbers of at least 1"
@@ -142,13 +150,13 @@ class Question:
     def identity(self, workload: Workload, space: DesignSpace, model: str) -> Identity:
         """What an unfinished exploration is recognised by."""
         facts = {
-            "workload": workload.name,
+            "workload": f"{workload.name}, {_digest(workload)}",
             "model": model,
             "search": self.search,
             "objectives": ", ".join(self.objectives),
-            "space": " × ".join(f"{n}" for n in space.shape) + " designs",
+            **{axis: _values(getattr(space, axis)) for axis in AXES},
             "constraints": _listed(space.constraints.given) or "none",
-            "technology": self.technology.name,
+            "technology": f"{self.technology.name}, {_digest(self.technology)}",
             "clock_mhz": f"{self.clock_mhz:g}",
         }
         if self.is_heuristic:
@@ -158,9 +166,20 @@ class Question:
                 "patience": str(self.patience),
             }
         if self.model == "physical":
-            facts["map_for"] = self.goal.value
-        determines: Sequence[Any] = (workload, space, self.technology, self.base)
-        return Identity.of(facts, determines)
+            facts |= {"map_for": self.goal.value, "ports and outputs": _digest(self.base)}
+        return Identity.of(facts, (workload, space, self.technology, self.base))
+
+
+def _values(axis: Sequence[Any]) -> str:
+    """An axis in short, and no other in the same words."""
+    texts = [array_name(each) if isinstance(each, tuple) else str(each) for each in axis]
+    if len(texts) <= _LISTED:
+        return ", ".join(texts)
+    return f"{texts[0]}, {texts[1]}, …, {texts[-1]} ({len(texts):,} values, {_digest(axis)})"
+
+
+def _digest(record: object) -> str:
+    return sha256(msgspec.json.encode(record, order="deterministic"))[:8]
 
 
 def _listed(constraints: dict[str, float]) -> str:

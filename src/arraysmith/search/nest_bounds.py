@@ -1,6 +1,6 @@
 """What a loop nest takes at least, before it is laid and before its steps are added up; compiled.
 
-`docs/search.md` derives the bounds, (2) to (4).
+`docs/search.md` derives the bounds, (3) and (4).
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class _Space:
 
     layer: Layer
     vector: NDArray[np.int64]
-    sizes: dict[tuple[int, int, int | None], NDArray[np.int64]] = field(default_factory=dict)
+    sizes: dict[tuple[int, int, int], NDArray[np.int64]]
+    """By what `tile_sizes` takes; of all layers."""
     starts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     """Of each microarchitecture, the best mappings of the last array."""
     slack: float = 0.0
@@ -81,7 +82,8 @@ class _Space:
         )
 
     def _sizes(self, whole: int, words: int, lanes: int | None) -> NDArray[np.int64]:
-        key = whole, words, lanes
+        # On more lanes than words all folds are one.
+        key = whole, words, min(lanes or whole * words, whole * words)
         if key not in self.sizes:
             self.sizes[key] = tile_sizes(*key)
         return self.sizes[key]
@@ -124,7 +126,8 @@ def network_cycles(
     Raises:
         InvalidWorkloadError: a layer of more MACs than the model's integers take.
     """
-    spaces = [_Space(layer=layer, vector=layer_vector(layer)) for layer in layers]
+    sizes: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+    spaces = [_Space(layer=each, vector=layer_vector(each), sizes=sizes) for each in layers]
     vectors = np.array([space.vector for space in spaces])
     if most_cycles is None:
         most_cycles = np.full(len(designs), NONE)

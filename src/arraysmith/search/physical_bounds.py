@@ -1,8 +1,7 @@
 """What no mapping goes below, in cycles and in energy, for whole spaces of designs at once.
 
-Cycles: what `physical_designs.cycles_at_least` says of one layer on one accelerator, compiled. All
-folds of a layer as if it were one tile; each word once through the channel. Energy: the accesses
-of that tile, and the same words. `docs/search.md` derives both.
+Cycles: all folds of a layer as if it were one tile; each word once through the channel. Energy:
+the accesses of that tile, and the same words. `docs/search.md` derives both.
 """
 
 from __future__ import annotations

@@ -155,8 +155,6 @@ class Problem:
                 f"objectives are {', '.join(self.objectives) or 'none'}; give one or several, "
                 "none twice"
             )
-        if not self.clock_mhz > 0:
-            raise DesignSpaceError(f"a clock of {self.clock_mhz} MHz; give a number above 0")
 
     @property
     def needs_energy(self) -> bool:

@@ -1,6 +1,6 @@
 """What each size of a tile adds to the cycles of the array, dimension by dimension, compiled.
 
-The array's cycles of all steps are a sum of two products (docs/search.md, equation (1)):
+The array's cycles of all steps are a sum of two products (docs/search.md, (2)):
 
     cycles = packs · (fold_in · fold_out · fold_pixels + end_in · end_out · end_pixels)
 
