@@ -1,6 +1,8 @@
-"""The notebook of the documentation runs, and what it shows is what it gives."""
+"""The notebooks of the documentation run, and what they show is what they give."""
 
 import copy
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,49 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "scale_shift.ipynb"
+ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 300
 
 
-def read():
-    """The notebook as it is stored."""
-    return nbformat.read(NOTEBOOK, as_version=4)
+@dataclass(frozen=True)
+class Expected:
+    """What a notebook of `docs` shows."""
+
+    name: str
+    figures: int
+    texts: tuple[str, ...]
+
+
+NOTEBOOKS = (
+    Expected("scale_shift.ipynb", 2, ("the library: (53771, 29)", "wrong integers")),
+    Expected(
+        "exploration.ipynb",
+        6,
+        (
+            "together 416,520 MACs",
+            "2,736 designs, proven: True",
+            "best: SCALE-Sim OS, serial folds OS, pipelined WS",
+        ),
+    ),
+)
+
+
+def test_every_notebook_is_run():
+    """None of the folder is forgotten here."""
+    assert {each.name for each in NOTEBOOKS} == {
+        path.name for path in (ROOT / "docs").glob("*.ipynb")
+    }
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda each: each.name)
+def expected(request):
+    """Each notebook."""
+    return request.param
+
+
+def read(expected):
+    """A notebook as it is stored."""
+    return nbformat.read(ROOT / "docs" / expected.name, as_version=4)
 
 
 def code_cells(notebook):
@@ -31,9 +69,12 @@ def printed(cell):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """The notebook run again from the top, in a fresh kernel and an empty folder."""
-    notebook = copy.deepcopy(read())
+def executed(expected, tmp_path_factory):
+    """The notebook run again from the top, in a fresh kernel and a folder beside the examples."""
+    notebook = copy.deepcopy(read(expected))
+    folder = tmp_path_factory.mktemp("repository") / "docs"
+    folder.mkdir()
+    shutil.copytree(ROOT / "examples", folder.parent / "examples")
     for cell in code_cells(notebook):
         cell.outputs = []
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +86,7 @@ def executed(tmp_path_factory):
             notebook,
             timeout=TIMEOUT_S,
             kernel_name="python3",
-            resources={"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}},
+            resources={"metadata": {"path": str(folder)}},
         )
         client.execute()
     return notebook
@@ -59,19 +100,19 @@ def test_notebook_runs_without_errors(executed):
             assert output.get("name") != "stderr", output.text
 
 
-def test_stored_text_is_what_the_notebook_gives(executed):
+def test_stored_text_is_what_the_notebook_gives(expected, executed):
     """All numbers shown are those of the code as it is: the notebook cannot go stale."""
-    pairs = zip(code_cells(read()), code_cells(executed), strict=True)
+    pairs = zip(code_cells(read(expected)), code_cells(executed), strict=True)
     for stored, new in pairs:
         assert printed(stored) == printed(new), stored.source
     text = "".join(printed(cell) for cell in code_cells(executed))
-    assert "the library: (53771, 29)" in text
-    assert "wrong integers" in text
+    for each in expected.texts:
+        assert each in text
 
 
-def test_notebook_is_stored_executed_and_clean():
+def test_notebook_is_stored_executed_and_clean(expected):
     """Figures are stored and small; nothing tells whose machine made them."""
-    notebook = read()
+    notebook = read(expected)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     counts = [cell.execution_count for cell in code_cells(notebook)]
@@ -82,7 +123,7 @@ def test_notebook_is_stored_executed_and_clean():
         for output in cell.outputs
         if "image/png" in output.get("data", {})
     ]
-    assert len(figures) == 2
+    assert len(figures) == expected.figures
     assert max(map(len, figures)) < 100_000
     shown = [cell.source for cell in notebook.cells] + [
         printed(cell) for cell in code_cells(notebook)
