@@ -118,11 +118,14 @@ def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
         seconds=seconds,
         command=command,
     )
-    explored = ExploredDesigns(
-        columns=explored_columns(problem, seen, front),
-        landscapes=landscapes(problem, seen, found),
-    )
-    return Exploration(facts=facts, explored=explored, base=asked.base)
+
+    def drawn() -> ExploredDesigns:
+        return ExploredDesigns(
+            columns=explored_columns(problem, seen, front),
+            landscapes=landscapes(problem, seen, found),
+        )
+
+    return Exploration(facts=facts, drawn=drawn, base=asked.base)
 
 
 def _named(evidence: Evidence, places: Ints) -> tuple[DesignFacts, ...]:

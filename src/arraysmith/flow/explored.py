@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from arraysmith.hardware import Microarchitecture
 from arraysmith.space import array_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -31,14 +33,20 @@ PLOTS = ("front", "parallel", "landscapes", "convergence")
 _MID = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: `explored` is made when asked for
 class Exploration:
     """The answer of an exploration."""
 
     facts: ExplorationFacts
-    explored: ExploredDesigns
+    drawn: Callable[[], ExploredDesigns]
+    """Makes `explored`; of millions of designs that takes longer than to find the best."""
     base: PhysicalAccelerator
     """Under `physical`, whose ports and output words every design has."""
+
+    @cached_property
+    def explored(self) -> ExploredDesigns:
+        """Every design that was evaluated, and landscapes: what pictures are made of."""
+        return self.drawn()
 
     @property
     def best(self) -> DesignFacts:
