@@ -178,7 +178,7 @@ def _show(found: Exploration, folder: Path) -> None:
     if len(facts.objectives) == 1:
         show_table(tables.designs(f"Best designs by {facts.objectives[0]}", facts.ranking, facts))
         if len(facts.best_per_dataflow) > 1:
-            show_table(tables.designs("Best of each kind", facts.best_per_dataflow, facts))
+            show_table(tables.designs("First of each kind", facts.best_per_dataflow, facts))
     else:
         show_table(thinned(tables.front(facts), SHOWN))
     say(tables.verdict(facts))

@@ -39,7 +39,7 @@ RANKED = 10
 _HISTORY = 60
 """Points of a convergence at most."""
 _BEYOND = 1.1
-"""The reference of a hypervolume, in the worst values that were met."""
+"""The reference of a hypervolume, in units of the worst values of the fronts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -198,9 +198,18 @@ def _gap(evidence: Evidence, values: Floats) -> float | None:
         best, least = float(values.min()), float(bounds.min())
         largest = evidence.problem.objectives[0] is Objective.UTILIZATION
         return best / least - 1 if largest else 1 - least / best
-    front, bound = values[non_dominated(values)], bounds[non_dominated(bounds)]
-    reference = _BEYOND * np.concatenate([front, bound]).max(axis=0)
-    return hypervolume(bound, reference) / hypervolume(front, reference) - 1
+    reference = _reference(evidence)
+    found, most = (hypervolume(each[non_dominated(each)], reference) for each in (values, bounds))
+    return most / found - 1
+
+
+def _reference(evidence: Evidence) -> Floats:
+    """Beyond the worst of the front and of that of the bounds: below it lie all volumes."""
+    every = [evidence.seen.values[evidence.seen.feasible]]
+    if evidence.found is not None:
+        every.append(evidence.found.bounds)
+    fronts = np.concatenate([values[non_dominated(values)] for values in every])
+    return np.asarray(_BEYOND * fronts.max(axis=0))
 
 
 def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
@@ -216,7 +225,7 @@ def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
     if values.shape[1] == 1:
         found = evidence.problem.in_unit(np.minimum.accumulate(values[:, 0])[counts - 1])
     else:
-        reference = _BEYOND * seen.values[seen.feasible].max(axis=0)
+        reference = _reference(evidence)
         volumes = hypervolume_history(values, np.zeros((n, 0)), reference, counts)
         found = volumes / volumes[-1]
     return tuple(
