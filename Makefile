@@ -19,6 +19,8 @@ bench: install
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/mapper.py
 	$(BIN)/python benchmarks/problem_p.py --walk
+	$(BIN)/python benchmarks/physical_front.py
+	$(BIN)/python benchmarks/search_strategies.py
 
 install: .venv/installed
 

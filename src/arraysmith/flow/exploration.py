@@ -159,6 +159,11 @@ def _note(problem: Problem) -> Any:  # noqa: ANN401
         if not len(values):
             return ""
         front = "" if values.shape[1] == 1 else f"front of {len(values):,}, "
-        return f"{front}best {first} {problem.in_unit(values[:, 0]).min():,.6g}"
+        best = float(problem.in_unit(values[values[:, 0].argmin(), :1])[0])
+        return (
+            f"{front}best {first} {best:,.0f}"
+            if best >= 1000
+            else f"{front}best {first} {best:.4g}"
+        )
 
     return note
