@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def pareto_front(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of all points of two objectives that no other dominates, by ascending `first`.
-
-    Args:
-        first, second: (n,) objectives; `first` should be the one of fewer distinct values.
-    """
-    members = np.flatnonzero(_front_of_two(first, second))
-    return members[np.argsort(first[members], kind="stable")]
-
-
 def non_dominated(F: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points no other point dominates: (n,) bool, exactly as defined.
 
