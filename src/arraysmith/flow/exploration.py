@@ -55,8 +55,9 @@ def explore(
         figures: what the figures of the run folder are: `png`, `svg` or `pdf`.
         progress: shows designs done or ruled out, and the best so far.
         command: what to record as the origin.
-        question: the fields of `Question`: `model`, `mode`, `objectives`, `search`, `budget` …; by
-            default the fewest cycles under SCALE-Sim's CALC mode, exhaustively.
+        question: the fields of `Question`: `model`, `mode`, `objectives`, `map_for`, `technology`,
+            `clock_mhz`, `base`, `search`, `seed`, `budget`, `patience`; by default the fewest
+            cycles under SCALE-Sim's CALC mode, exhaustively.
 
     Raises:
         DesignSpaceError: the space is empty, too large, its constraints contradict each other, or
