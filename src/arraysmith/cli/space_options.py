@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from arraysmith.errors import DesignSpaceError
-
 if TYPE_CHECKING:
     from arraysmith.cli.options import Verb
     from arraysmith.space import DesignSpace
@@ -141,8 +139,7 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
         DesignSpaceError, InputFileError: a value that cannot be.
     """
     from arraysmith.formats.space import read_space
-    from arraysmith.mapping import Goal
-    from arraysmith.space import Constraints, DesignSpace, Objective
+    from arraysmith.space import Constraints, DesignSpace
 
     empty: dict[str, dict[str, Any]] = {"axes": {}, "constraints": {}, "search": {}, "wanted": {}}
     read = empty if given["space_file"] is None else read_space(given["space_file"])
@@ -152,23 +149,12 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
     limits |= {name: given[name] for name in _CONSTRAINTS if given[name] is not None}
     question = _chosen(given, _SEARCH, read["search"], {"strategy": "search"})
     wanted = _chosen(given, _WANTED, read["wanted"], {"model": "time_model"})
-    objectives = wanted.pop("objective")
-    if isinstance(objectives, str):
-        objectives = tuple(each.strip().lower() for each in objectives.split(","))
-    map_for = wanted["map_for"]
-    if map_for not in {None, *_GOALS}:
-        raise DesignSpaceError(f"map_for {map_for!r} is unknown; give {', '.join(_GOALS)}")
-    for each in objectives:
-        if each not in set(Objective):
-            raise DesignSpaceError(
-                f"objective {each!r} is unknown; give one or several of {', '.join(Objective)}"
-            )
     question |= {
         "model": wanted["time_model"],
         "mode": wanted["mode"],
         "clock_mhz": wanted["clock_mhz"],
-        "objectives": tuple(Objective(each) for each in objectives),
-        "map_for": None if map_for is None else Goal(map_for),
+        "objectives": wanted["objective"],
+        "map_for": wanted["map_for"],
     }
     return DesignSpace(**axes, constraints=Constraints(**limits)), question
 

@@ -64,7 +64,7 @@ def explore(
             the model does not know an objective or an axis.
         OutputError: the run folder is of another exploration, in use, or cannot be written.
     """
-    asked = Question(**question)
+    asked = Question.of(**question)
     problem = asked.problem(workload, asked.fitted(space))
     model = asked.model_over(workload, problem)
     start = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +35,8 @@ PORTS = PhysicalAccelerator(rows=1, cols=1, microarchitectures=(Microarchitectur
 """Ports as wide as the array asks for, one byte an output."""
 _LISTED = 8
 """Values of an axis that are all named."""
+GOALS = (Goal.CYCLES.value, Goal.ENERGY.value, Goal.EDP.value)
+"""What mappings can be best at."""
 _GOALS = {Objective.ENERGY: Goal.ENERGY, Objective.EDP: Goal.EDP}
 
 
@@ -89,6 +91,34 @@ class Question:
             )
         if self.map_for is not None:
             raise DesignSpaceError("scalesim has no mappings to choose; give --model physical")
+
+    @classmethod
+    def of(cls, **given: Any) -> Question:  # noqa: ANN401 (any field)
+        """A question whose objectives and goal may be plain words: `objectives="cycles,area"`.
+
+        Raises:
+            DesignSpaceError: an unknown word, or no field of that name.
+        """
+        known = [each.name for each in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise DesignSpaceError(f"{name} is unknown; give one of {', '.join(known)}")
+        objectives = given.get("objectives", (Objective.CYCLES,))
+        if isinstance(objectives, str):
+            objectives = objectives.split(",")
+        found = []
+        for each in objectives:
+            word = str(each).strip().lower()
+            if word not in set(Objective):
+                raise DesignSpaceError(
+                    f"objective {word!r} is unknown; give one or several of {', '.join(Objective)}"
+                )
+            found.append(Objective(word))
+        goal = given.get("map_for")
+        if goal is not None and goal not in GOALS:
+            raise DesignSpaceError(f"map_for {goal!r} is unknown; give {', '.join(GOALS)}")
+        goal = None if goal is None else Goal(goal)
+        return cls(**given | {"objectives": tuple(found), "map_for": goal})
 
     @property
     def goal(self) -> Goal:
