@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from exploration_cases import made_up, simulated
 from support import EVIL
-from test_report_browser import SIZES, browser, opened
+from test_report_browser import SIZES, opened
 
 from arraysmith.reporting import exploration_facts, html
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
 
 
 def page_of(folder, facts, explored, best_design=None):

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from support import EVIL, absent, explored
+from support import EVIL, explored
 
 import arraysmith
 
 pytestmark = pytest.mark.browser
 
 SIZES = [(1440, 900), (480, 800)]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium of this machine."""
-    from playwright.sync_api import sync_playwright
-
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        absent("no Chromium on this machine")
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-background-networking",
-    ]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +25,8 @@ def full_report(run_folder):
     accelerator = arraysmith.Accelerator(rows=16, cols=16, dataflow=arraysmith.Dataflow.OS)
     arraysmith.simulate(workload, (accelerator,), run_folder)
     axis = tuple(range(1, 33))
-    space = arraysmith.DesignSpace(
-        rows=axis, cols=axis, dataflows=tuple(arraysmith.Dataflow), max_pes=256
-    )
+    limit = arraysmith.Constraints(max_pes=256)
+    space = arraysmith.DesignSpace(rows=axis, cols=axis, constraints=limit)
     arraysmith.explore(workload, space, run_folder)
     return arraysmith.report(run_folder)
 
@@ -75,7 +51,9 @@ def test_all_figures_draw_in_their_place(browser, full_report, size):
     assert trouble == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     figures = page.locator(".plotly-graph-div")
-    assert figures.count() == 2 + 1 + (3 + 2) + 1 + 1 + 3
+    # Training, quantization, simulation; the front, parallel coordinates, a map for each dataflow,
+    # the layers of the best design.
+    assert figures.count() == 2 + 1 + (3 + 2) + 1 + 1 + 3 + 2
     marks = "path.js-line, .bars path, .heatmaplayer image, .points path, canvas"
     for index in range(figures.count()):
         assert figures.nth(index).locator(marks).count() > 0
