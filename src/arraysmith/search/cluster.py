@@ -7,14 +7,15 @@ which address it is about.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import threading
 import time
 import uuid
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Client, KilledWorker, as_completed
+from distributed.comm.core import connect
 
 from arraysmith.errors import WorkersError
 from arraysmith.search.workers import Packed
@@ -121,28 +122,28 @@ def cluster(address: str, *, answer_seconds: float = ANSWER_SECONDS) -> Iterator
 
 
 def _connected(address: str, seconds: float) -> Client:
-    """A client, made in a thread: whoever listens there but says nothing would block for ever."""
-    made: list[Client] = []
-    errors: list[Exception] = []
+    """A client of a scheduler that answered.
 
-    def connect() -> None:
-        try:
-            made.append(Client(address, timeout=seconds, set_as_default=False))
-        except Exception as error:  # noqa: BLE001 - of any kind: addresses are parsed without checks
-            errors.append(error)
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(2 * seconds)
-    if made:
-        return made[0]
-    cause = errors[0] if errors else None
-    if isinstance(cause, OSError) or cause is None:
+    Whoever listens there but says nothing would block a client for ever, and with it all others of
+    this process, for they share a lock. So somebody else asks first.
+    """
+    try:
+        with ThreadPoolExecutor(1) as asking:  # a notebook has a loop of its own in this thread
+            asking.submit(asyncio.run, _ask(address, seconds)).result()
+        return Client(address, timeout=seconds, set_as_default=False)
+    except (OSError, TimeoutError) as error:
         raise WorkersError(
             f"{address}: no Dask scheduler answers within {seconds:.0f} s; see the address that "
             "`dask scheduler` prints when it starts"
-        ) from cause
-    raise WorkersError(
-        f"{address!r}: not the address of a Dask scheduler ({cause}); expected one such as "
-        "tcp://10.0.0.5:8786"
-    ) from cause
+        ) from error
+    except Exception as error:  # of any kind: addresses are parsed without checks
+        raise WorkersError(
+            f"{address!r}: not the address of a Dask scheduler ({error}); expected one such as "
+            "tcp://10.0.0.5:8786"
+        ) from error
+
+
+async def _ask(address: str, seconds: float) -> None:
+    """Shake hands with a scheduler."""
+    comm = await asyncio.wait_for(connect(address, timeout=seconds), 2 * seconds)
+    comm.abort()
