@@ -82,8 +82,11 @@ def candidates(problem: Problem, bounds: Bounds) -> Candidates:
     cycles: Ints = problem.spread(bounds.total_cycles)
     energy = None if bounds.energy_pj is None else problem.spread(bounds.energy_pj)
     values = problem.values(cycles, energy)
-    violated = problem.violations(cycles, energy)
     limits = space.constraints.given
+    if not limits:
+        every = np.arange(space.size)
+        return Candidates(ids=every, bounds=values, cycles=cycles, keeping=space.size)
+    violated = problem.violations(cycles, energy)
     # A bound says nothing of the power: a slower design needs less.
     known = [place for place, name in enumerate(limits) if name != "max_power_w"]
     names = [list(limits)[place] for place in known]
@@ -91,8 +94,6 @@ def candidates(problem: Problem, bounds: Bounds) -> Candidates:
     kept = violated[:, known] <= 0
     by_itself = [place for place, name in enumerate(names) if name != "min_utilization"]
     keeping = int(kept[:, by_itself].all(axis=1).sum())
-    if not names:
-        return Candidates(ids=np.arange(space.size), bounds=values, cycles=cycles, keeping=keeping)
     ids = np.flatnonzero(kept.all(axis=1))
     return Candidates(ids=ids, bounds=values[ids], cycles=cycles[ids], keeping=keeping)
 

@@ -250,7 +250,7 @@ class Problem:
                 found.append(energy_pj)
             else:
                 found.append(self.edp_js(cycles, energy_pj))
-        return np.stack(found, axis=1)
+        return _side_by_side(found)
 
     def in_unit(self, values: Floats) -> Floats:
         """(n,) values of the first objective in its own unit: a utilization from PE-cycles."""
@@ -281,7 +281,7 @@ class Problem:
             pe_cycles = cycles * self.pes(ids).astype(np.float64)
             found.append(1 - self.macs / np.maximum(pe_cycles, 1) / limits.min_utilization)
         n = len(cycles)
-        return np.stack(found, axis=1) if found else np.zeros((n, 0))
+        return _side_by_side(found) if found else np.zeros((n, 0))
 
     def most_cycles(self, ids: Ints, archive: Floats) -> Ints:
         """(n,) cycles above which a design is no better than some point of an archive.
@@ -332,6 +332,11 @@ class Problem:
         limits = np.where(no_worse, least - better, np.inf).min(axis=1)
         whole = np.minimum(limits, EXACT).astype(np.int64)
         return np.where(np.isinf(limits), NO_LIMIT, whole)
+
+
+def _side_by_side(columns: list[Floats]) -> Floats:
+    """(n, columns); a single one, perhaps of millions, is not copied."""
+    return columns[0][:, None] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
 def _dataflow(kind: Dataflow | Microarchitecture) -> Dataflow:
