@@ -15,7 +15,12 @@ from onnx import AttributeProto
 
 from arraysmith.errors import InputFileError
 from arraysmith.files import read_bytes
-from arraysmith.formats.onnx_shapes import inferred_shapes, set_inputs, without_weights
+from arraysmith.formats.onnx_shapes import (
+    inferred_shapes,
+    printable,
+    set_inputs,
+    without_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +190,7 @@ def _nodes(path: Path, model: ModelProto) -> tuple[Node, ...]:
 
 def _node(path: Path, proto: NodeProto, number: int) -> Node:
     standard = proto.domain in _STANDARD
-    op = proto.op_type if standard else f"{proto.domain}:{proto.op_type}"
+    op = printable(proto.op_type if standard else f"{proto.domain}:{proto.op_type}")
     outputs = tuple(proto.output)
     name = proto.name or next(filter(None, outputs), f"{proto.op_type}_{number}")
     node = Node(name=name, op=op, inputs=tuple(proto.input), outputs=outputs, attributes={})

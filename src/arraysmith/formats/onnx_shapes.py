@@ -38,6 +38,11 @@ _TYPED_FIELDS = (
 )
 
 
+def printable(text: str) -> str:
+    """A text from a file that cannot break a line or steer a terminal."""
+    return "".join(each if each.isprintable() else "_" for each in text)
+
+
 def without_weights(path: Path, graph: GraphProto) -> dict[str, tuple[int, ...]]:
     """Make all but small constants inputs, and return the shapes of all initializers.
 
@@ -185,7 +190,8 @@ def _check_input(path: Path, value: ValueInfoProto) -> None:
         lacks, example = "has no shape", [1, 3, 224, 224]
     sizes = ",".join(map(str, example))
     raise InputFileError(
-        f"{path}: input {value.name!r} {lacks}; give all, as in --shape {value.name}={sizes} "
+        f"{path}: input {value.name!r} {lacks}; give all, as in "
+        f"--shape {printable(value.name)}={sizes} "
         f"(in Python shapes={{{value.name!r}: {tuple(example)}}})"
     )
 
@@ -199,7 +205,7 @@ def inferred_shapes(path: Path, model: ModelProto) -> dict[str, Shape]:
     try:
         found = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = printable(" ".join(str(error).split()))[:200]
         raise InputFileError(
             f"{path}: onnx cannot infer its shapes ({reason}); mend the model"
         ) from error

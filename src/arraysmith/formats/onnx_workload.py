@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError, InvalidWorkloadError
 from arraysmith.formats.onnx_graph import read_graph
+from arraysmith.formats.onnx_shapes import printable
 from arraysmith.formats.topology import MAX_LAYERS
 from arraysmith.workload import Conv2d, Gemm, Workload, ceil_div
 
@@ -152,7 +153,7 @@ def _unique(names: Iterator[str]) -> Iterator[str]:
 
 def _plain(name: str) -> str:
     """A name that can be shown and that a topology can hold."""
-    shown = "".join(each if each.isprintable() and each not in ',"' else "_" for each in name)
+    shown = printable(name).replace(",", "_").replace('"', "_")
     return shown[:NAME_LENGTH].strip() or "unnamed"
 
 
