@@ -275,6 +275,27 @@ def test_weights_as_constants_and_outside(tmp_path):
     assert [layer.macs for layer in found.layers] == [36 * 4 * 27, 36 * 16, 36 * 1600]
 
 
+STALE = {
+    "other-sizes": ([1, 3, 20, 20], "Relu", 36),
+    "other-rank": ([1, 3, 8], "Relu", 36),
+    "open": (["N", 3, None, 8], "Relu", 36),
+    "of-a-custom-node": ([1, 3, 20, 20], "mine:Blur", 18 * 18),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+@pytest.mark.parametrize("place", ["value_info", "output"])
+def test_what_a_file_says_between_its_nodes(case, place, tmp_path):
+    """It fills what cannot be inferred, and is not believed elsewhere."""
+    shape, op, pixels = STALE[case]
+    *domain, op = op.split(":")
+    before = helper.make_node(op, ["x"], ["z"], domain="".join(domain))
+    content = convolving(before, read="z")
+    getattr(content.graph, place).append(value("z", shape))
+    (layer,) = read_onnx(saved(tmp_path, content)).workload.layers
+    assert layer.ofmap_rows * layer.ofmap_cols == pixels
+
+
 def counted(path):
     """Layers and MACs from attributes and onnx's own shapes: outputs times words of a filter."""
     content = onnx.shape_inference.infer_shapes(onnx.load(path))

@@ -199,9 +199,27 @@ def _check_input(path: Path, value: ValueInfoProto) -> None:
 def inferred_shapes(path: Path, model: ModelProto) -> dict[str, Shape]:
     """Shapes of all tensors whose number of dimensions is known; None is an unknown size.
 
+    onnx would believe what the file says of a tensor between nodes, though it may be left over from
+    other inputs. So that only fills what cannot be inferred, and where it fits.
+
     Raises:
         InputFileError: onnx finds no sense in the model.
     """
+    graph = model.graph
+    claims = [type(value).FromString(value.SerializeToString()) for value in graph.value_info]
+    claims += [type(value).FromString(value.SerializeToString()) for value in graph.output]
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    found = _inferred(path, model)
+    fitting = [value for value in claims if _adds(value, found.get(value.name))]
+    if not fitting:
+        return found
+    graph.value_info.extend(fitting)
+    return _inferred(path, model)
+
+
+def _inferred(path: Path, model: ModelProto) -> dict[str, Shape]:
     try:
         found = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -209,11 +227,28 @@ def inferred_shapes(path: Path, model: ModelProto) -> dict[str, Shape]:
         raise InputFileError(
             f"{path}: onnx cannot infer its shapes ({reason}); mend the model"
         ) from error
-    return {
-        value.name: tuple(
-            each.dim_value if each.HasField("dim_value") and each.dim_value >= 0 else None
-            for each in value.type.tensor_type.shape.dim
-        )
-        for value in (*found.input, *found.value_info, *found.output)
-        if value.type.tensor_type.HasField("shape")
-    }
+    values = (*found.input, *found.output, *found.value_info)
+    shapes = {value.name: _shape(value) for value in values}
+    return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def _adds(claim: ValueInfoProto, found: Shape | None) -> bool:
+    """Whether a claim says more of a shape than was found, and nothing against it."""
+    claimed = _shape(claim)
+    if claimed is None or found is None:
+        return claimed is not None
+    if len(claimed) != len(found):
+        return False
+    pairs = list(zip(claimed, found, strict=True))
+    more = any(mine is not None and other is None for mine, other in pairs)
+    return more and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def _shape(value: ValueInfoProto) -> Shape | None:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        each.dim_value if each.HasField("dim_value") and each.dim_value >= 0 else None
+        for each in tensor.shape.dim
+    )
