@@ -141,7 +141,7 @@ REFUSALS = {
         lambda: convolving(CUSTOM, NODE("Relu", ["z"], ["r"]), read="r"),
         (
             "node 'last' (Conv): the shape of its input 'r' is not known, node 'blur' (mine:Blur) "
-            "hides it; write the shapes into the model (value_info), or replace that node"
+            "hides it; export the model with fixed sizes, or write that shape into it (value_info)"
         ),
     ),
     "no-operand": (

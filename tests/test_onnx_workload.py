@@ -297,23 +297,42 @@ def test_what_a_file_says_between_its_nodes(case, place, tmp_path):
 
 
 def counted(path):
-    """Layers and MACs from attributes and onnx's own shapes: outputs times words of a filter."""
-    content = onnx.shape_inference.infer_shapes(onnx.load(path))
-    graph = content.graph
+    """Layers and MACs from attributes and onnx's own shapes: outputs times words for each."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False)).graph
     shapes = {
         each.name: [size.dim_value for size in each.type.tensor_type.shape.dim]
         for each in [*graph.input, *graph.value_info, *graph.output]
     }
-    layers = macs = 0
+    shapes |= {each.name: list(each.dims) for each in graph.initializer}
+    found = []
     for node in graph.node:
-        if node.op_type == "Conv":
-            macs += prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
-        elif node.op_type == "Gemm":
-            given = {attribute.name: attribute.i for attribute in node.attribute}
-            depth = shapes[node.input[1]][1 if given.get("transB") else 0]
-            macs += prod(shapes[node.output[0]]) * depth
-        layers += node.op_type in {"Conv", "Gemm"}
-    return layers, macs
+        if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+            continue
+        given = {attribute.name: attribute.i for attribute in node.attribute}
+        left, right = (shapes[name] for name in node.input[:2])
+        words = {
+            "Conv": prod(right[1:]),
+            "ConvTranspose": right[0] // given.get("group", 1) * prod(right[2:]),
+            "Gemm": left[0 if given.get("transA") else -1],
+            "MatMul": left[-1],
+        }[node.op_type]
+        found.append(prod(shapes[node.output[0]]) * words)
+    return len(found), sum(found)
+
+
+def test_models_of_the_onnx_package():
+    """Those of PyTorch's layers (1-D to 3-D, dilated, transposed, grouped): so many layers, MACs."""
+    compared = 0
+    for path in sorted(LIGHT[0].parents[1].glob("pytorch-*/*/model.onnx")):
+        layers, macs = counted(path)
+        if layers:
+            workload = read_onnx(path, grouped=True).workload
+            assert (len(workload.layers), workload.macs) == (layers, macs), path
+            compared += 1
+        else:
+            with pytest.raises(InputFileError, match="holds no convolution and no matrix product"):
+                read_onnx(path)
+    assert compared > 20
 
 
 def test_the_nine_networks_are_there():

@@ -79,8 +79,8 @@ class Graph:
             hides = self._hiding(name)
             by = "the file does not say it" if hides is None else f"{hides} hides it"
             raise InputFileError(
-                f"{self.path}: {node}: the shape of its input {name!r} is not known, {by}; write "
-                "the shapes into the model (value_info), or replace that node"
+                f"{self.path}: {node}: the shape of its input {name!r} is not known, {by}; "
+                "export the model with fixed sizes, or write that shape into it (value_info)"
             )
         return sizes
 
