@@ -321,7 +321,7 @@ def counted(path):
 
 
 def test_models_of_the_onnx_package():
-    """Those of PyTorch's layers (1-D to 3-D, dilated, transposed, grouped): so many layers, MACs."""
+    """Those of PyTorch's layers: 1-D to 3-D, dilated, transposed, grouped."""
     compared = 0
     for path in sorted(LIGHT[0].parents[1].glob("pytorch-*/*/model.onnx")):
         layers, macs = counted(path)

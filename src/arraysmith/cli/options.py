@@ -50,7 +50,7 @@ def _as_shapes(
     for text in given:
         name, _, sizes = text.rpartition("=")
         cells = sizes.split(",")
-        if not name or not all(cell.strip().isdecimal() for cell in cells):
+        if not name or not all(cell.isdecimal() and len(cell) < 20 for cell in cells):
             raise click.BadParameter(
                 f"{text!r} is no shape; give NAME=SIZES, as in input=1,3,224,224",
                 ctx=context,

@@ -145,18 +145,16 @@ def simulate(
               arraysmith simulate --model physical -t layers.csv --mapping run/mappings.json
     """
     check_together(time_model, _BELONGS)
-    if time_model == "physical":
+    is_physical = time_model == "physical"
+    images = physical["batch"] if is_physical else 1
+    workload = given_workload(
+        model, topology, input_type, grouped=is_physical, images=images, shapes=shapes
+    )
+    if is_physical:
         sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
         physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
         simulate_under_physical(
-            given_workload(
-                model,
-                topology,
-                input_type,
-                grouped=True,
-                images=physical["batch"],
-                shapes=shapes,
-            ),
+            workload,
             config,
             output or run_folder_of(model),
             physical,
@@ -169,7 +167,6 @@ def simulate(
     from arraysmith.space import parse_dataflows
 
     del layout  # SCALE-Sim opens it and reads nothing from it
-    workload = given_workload(model, topology, input_type, shapes=shapes)
     found = None if config is None else read_config(config)
     base = hardware.DEFAULT_ACCELERATOR if found is None else found.accelerator
     base = with_options(base, rows, cols, (ifmap_kib, filter_kib, ofmap_kib), bandwidth)
