@@ -144,6 +144,16 @@ REFUSALS = {
             "hides it; export the model with fixed sizes, or write that shape into it (value_info)"
         ),
     ),
+    # Found by damaging files at random: a type that breaks the line and steers the terminal.
+    "steering-type": (
+        lambda: convolving(
+            NODE("Bl\n\x1b[2Jur", ["x"], ["z"], name="a\nb", domain="mine"), read="z"
+        ),
+        (
+            "node 'last' (Conv): the shape of its input 'z' is not known, node 'a\\nb' "
+            "(mine:Bl__[2Jur) hides it; export the model with fixed sizes, or write that shape into it (value_info)"
+        ),
+    ),
     "no-operand": (
         lambda: model([NODE("Conv", ["x", ""], ["y"], name="last")], [X]),
         "node 'last' (Conv) lacks its input 1; export it again",
