@@ -151,7 +151,8 @@ REFUSALS = {
         ),
         (
             "node 'last' (Conv): the shape of its input 'z' is not known, node 'a\\nb' "
-            "(mine:Bl__[2Jur) hides it; export the model with fixed sizes, or write that shape into it (value_info)"
+            "(mine:Bl__[2Jur) hides it; export the model with fixed sizes, or write that shape "
+            "into it (value_info)"
         ),
     ),
     "no-operand": (
