@@ -111,7 +111,7 @@ BAD = {
     ),
     "no-such-model": (
         ["simulate", "none"],
-        "none: not there; give a run folder, a .pth or a topology .csv",
+        "none: not there; give a run folder, a quant_model.pth, an .onnx file or a topology .csv",
     ),
     "zero-rows": (
         ["simulate", "-t", "two.csv", "--rows", "0", "--cols", "4"],

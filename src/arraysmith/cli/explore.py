@@ -17,6 +17,7 @@ from arraysmith.cli.options import (
     model_argument,
     output_option,
     quiet_option,
+    shape_option,
     topology_option,
 )
 from arraysmith.cli.physical_options import check_together, model_option, ports_and_technology
@@ -48,6 +49,7 @@ _PHYSICAL = (
 @model_argument
 @topology_option
 @kind_option
+@shape_option
 @space_options
 @ports_and_technology
 @click.option(
@@ -76,6 +78,7 @@ def explore(
     model: Path | None,
     topology: Path | None,
     input_type: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
     output: Path | None,
     figures: str,
     *,
@@ -115,7 +118,12 @@ def explore(
             "--model physical"
         )
     workload = given_workload(
-        model, topology, input_type, grouped=physical, images=given["batch"] if physical else 1
+        model,
+        topology,
+        input_type,
+        grouped=physical,
+        images=given["batch"] if physical else 1,
+        shapes=shapes,
     )
     folder = output or run_folder_of(model) or _folder_for(workload)
     found = run(

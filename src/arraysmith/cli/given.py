@@ -22,8 +22,11 @@ def given_workload(
     *,
     grouped: bool = False,
     images: int = 1,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = (),
 ) -> Workload:
     """The layers of MODEL or of the topology, whichever was given, for so many images at a time.
+
+    What an ONNX file holds beside them is said on standard error.
 
     Raises:
         click.UsageError: neither or both.
@@ -34,10 +37,26 @@ def given_workload(
 
     kind: Kind = "gemm" if input_type == "gemm" else "conv"
     if model is not None and topology is None:
+        if model.suffix == ".onnx" and not model.is_dir():
+            return batched(_onnx_workload(model, dict(shapes), grouped=grouped), images)
+        if shapes:
+            raise click.UsageError("--shape is of the inputs of an .onnx MODEL")
         return batched(read_workload(model, kind, grouped=grouped), images)
     if topology is not None and model is None:
+        if shapes:
+            raise click.UsageError("--shape is of the inputs of an .onnx MODEL")
         return batched(read_topology(topology, kind, grouped=grouped), images)
     raise click.UsageError("give either a MODEL or a topology with -t")
+
+
+def _onnx_workload(model: Path, shapes: dict[str, tuple[int, ...]], *, grouped: bool) -> Workload:
+    from arraysmith.formats.onnx_workload import read_onnx
+
+    found = read_onnx(model, shapes, grouped=grouped)
+    if found.beside:
+        listed = ", ".join(f"{count} {op}" for op, count in found.beside.items())
+        click.echo(f"Beside the array, and not counted: {listed}", err=True)
+    return found.workload
 
 
 def run_folder_of(model: Path | None) -> Path | None:

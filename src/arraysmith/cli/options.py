@@ -40,6 +40,36 @@ kind_option = click.option(
 topology_option = click.option(
     "-t", "--topology", type=click.Path(path_type=Path), help="SCALE-Sim topology file."
 )
+
+
+def _as_shapes(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """`input=1,3,224,224`, each."""
+    found = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        cells = sizes.split(",")
+        if not name or not all(cell.isdecimal() and len(cell) < 20 for cell in cells):
+            raise click.BadParameter(
+                f"{text!r} is no shape; give NAME=SIZES, as in input=1,3,224,224",
+                ctx=context,
+                param=parameter,
+            )
+        if name in found:
+            raise click.BadParameter(f"{name!r} has two shapes", ctx=context, param=parameter)
+        found[name] = tuple(map(int, cells))
+    return tuple(found.items())
+
+
+shape_option = click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SIZES",
+    callback=_as_shapes,
+    help="Shape of an input that an .onnx MODEL leaves open, as in input=1,3,224,224.",
+)
 bandwidth_option = click.option(
     "--bandwidth",
     type=float,

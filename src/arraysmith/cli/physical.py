@@ -16,6 +16,7 @@ from arraysmith.cli.options import (
     kind_option,
     model_argument,
     quiet_option,
+    shape_option,
     topology_option,
 )
 from arraysmith.cli.physical_options import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @model_argument
 @topology_option
 @kind_option
+@shape_option
 @click.option("--layer", default=None, metavar="NAME", help="Show this layer, with its loop nest.")
 @click.option("--rows", type=int, default=None, help="Array height  [default: 16]")
 @click.option("--cols", type=int, default=None, help="Array width  [default: 16]")
@@ -73,6 +75,7 @@ def map_verb(
     model: Path | None,
     topology: Path | None,
     input_type: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
     layer: str | None,
     objective: str,
     output: Path | None,
@@ -93,7 +96,9 @@ def map_verb(
     from arraysmith.flow import mapping as flow
     from arraysmith.mapping import Goal
 
-    workload = given_workload(model, topology, input_type, grouped=True, images=given["batch"])
+    workload = given_workload(
+        model, topology, input_type, grouped=True, images=given["batch"], shapes=shapes
+    )
     accelerators = accelerators_of(given)
     technology = technology_of(given)
     written = output or run_folder_of(model)

@@ -16,6 +16,7 @@ from arraysmith.cli.options import (
     kind_option,
     model_argument,
     quiet_option,
+    shape_option,
     topology_option,
 )
 from arraysmith.cli.physical import simulate_under_physical
@@ -48,6 +49,7 @@ _BELONGS = {
 @model_argument
 @topology_option
 @kind_option
+@shape_option
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="SCALE-Sim config file.")
 @click.option(
     "-p",
@@ -108,6 +110,7 @@ def simulate(
     model: Path | None,
     topology: Path | None,
     input_type: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
     config: Path | None,
     parent: Path | None,
     output: Path | None,
@@ -129,7 +132,8 @@ def simulate(
 ) -> None:
     """Cycles, utilization and memory accesses of a network on an array.
 
-    MODEL is a run folder, a quant_model.pth or an exported weight folder; or give a topology.
+    MODEL is a run folder, a quant_model.pth, an exported weight folder or an .onnx file; or give a
+    topology.
     Model of time: SCALE-Sim 3.0.0, CALC or USER mode, equal to the last digit. With -c and -p it
     writes SCALE-Sim's own report files, byte for byte, into PATH/<run_name>/. With --model physical
     it is the array itself with its memories, each layer under its best mapping or a given one; the
@@ -141,11 +145,16 @@ def simulate(
               arraysmith simulate --model physical -t layers.csv --mapping run/mappings.json
     """
     check_together(time_model, _BELONGS)
-    if time_model == "physical":
+    is_physical = time_model == "physical"
+    images = physical["batch"] if is_physical else 1
+    workload = given_workload(
+        model, topology, input_type, grouped=is_physical, images=images, shapes=shapes
+    )
+    if is_physical:
         sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
         physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
         simulate_under_physical(
-            given_workload(model, topology, input_type, grouped=True, images=physical["batch"]),
+            workload,
             config,
             output or run_folder_of(model),
             physical,
@@ -158,7 +167,6 @@ def simulate(
     from arraysmith.space import parse_dataflows
 
     del layout  # SCALE-Sim opens it and reads nothing from it
-    workload = given_workload(model, topology, input_type)
     found = None if config is None else read_config(config)
     base = hardware.DEFAULT_ACCELERATOR if found is None else found.accelerator
     base = with_options(base, rows, cols, (ifmap_kib, filter_kib, ofmap_kib), bandwidth)

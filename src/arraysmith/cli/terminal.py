@@ -43,6 +43,7 @@ _EXTRAS = {
     "plotly": "report",
     "jinja2": "report",
     "pyarrow": "parquet",
+    "onnx": "onnx",
     "joblib": "search",
     "pandas": "search",
     "pymoo": "search",

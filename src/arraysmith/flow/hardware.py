@@ -15,6 +15,7 @@ from arraysmith.simulation.scalesim.columns import columns
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from arraysmith.formats.config import Config
@@ -28,43 +29,70 @@ if TYPE_CHECKING:
 DEFAULT_ACCELERATOR = Accelerator(rows=16, cols=16, dataflow=Dataflow.OS, filter_buffer_kib=128)
 
 
-def read_workload(source: Path, kind: Kind = "conv", *, grouped: bool = False) -> Workload:
-    """The layers of a SCALE-Sim topology, of an int8 model, or of a folder that holds one.
+def read_workload(
+    source: Path,
+    kind: Kind = "conv",
+    *,
+    grouped: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Workload:
+    """The layers of a topology, an ONNX file, an int8 model, or a folder that holds one.
 
     Args:
-        source: a topology `.csv`; a `quant_model.pth`; a run folder; or an exported `weight/`.
+        source: a SCALE-Sim topology `.csv`; an `.onnx` file, whose weights are not needed; a
+            `quant_model.pth`; a run folder; or an exported `weight/`.
         kind: whether a topology has conv or gemm rows.
-        grouped: a topology's depthwise rows become layers of groups, as the model `physical` takes
-            them, and not one layer a channel.
+        grouped: a topology's depthwise rows, and what an ONNX file has of groups and of independent
+            products, become layers of groups, as the model `physical` takes them, and not one
+            layer each.
+        shapes: of the inputs of an ONNX file, by name, where it leaves sizes open.
 
     Raises:
         InputFileError: none of these, or damaged.
     """
+
+    def onnx_workload() -> Workload:
+        from arraysmith.formats.onnx_workload import read_onnx
+
+        return read_onnx(source, shapes, grouped=grouped).workload
+
+    readers: dict[str, Callable[[], Workload]] = {
+        ".csv": lambda: read_topology(source, kind, grouped=grouped),
+        ".onnx": onnx_workload,
+        ".pth": lambda: _int8_workload(source),
+    }
+    if shapes and source.suffix != ".onnx":
+        raise InputFileError(f"{source}: only an .onnx file takes shapes; leave them out")
     if source.is_dir():
-        if RunFolder(source).model("quant").exists():
-            return read_workload(RunFolder(source).model("quant"))
-        if (source / "manifest.json").exists():
-            from arraysmith.extraction import workload
-            from arraysmith.quantization.export import read_export
-
-            return workload(read_export(source))
-        raise InputFileError(
-            f"{source}: holds neither save_model/quant_model.pth nor manifest.json; "
-            "quantize a model there first, or give a topology with -t"
-        )
-    if source.suffix == ".pth":
-        from arraysmith.extraction import workload
-        from arraysmith.quantization import model_file
-
-        return workload(model_file.load(source))
-    if source.suffix == ".csv":
-        return read_topology(source, kind, grouped=grouped)
-    if not source.exists():
-        raise InputFileError(f"{source}: not there; give a run folder, a .pth or a topology .csv")
+        return _folder_workload(source)
+    if source.suffix in readers:
+        return readers[source.suffix]()
+    what = "no model that is known here" if source.exists() else "not there"
     raise InputFileError(
-        f"{source}: no model that is known here; give a run folder, a quant_model.pth or a "
-        "topology .csv"
+        f"{source}: {what}; give a run folder, a quant_model.pth, an .onnx file or a topology .csv"
     )
+
+
+def _folder_workload(folder: Path) -> Workload:
+    """Of a run folder or an exported one."""
+    if RunFolder(folder).model("quant").exists():
+        return _int8_workload(RunFolder(folder).model("quant"))
+    if (folder / "manifest.json").exists():
+        from arraysmith.extraction import workload
+        from arraysmith.quantization.export import read_export
+
+        return workload(read_export(folder))
+    raise InputFileError(
+        f"{folder}: holds neither save_model/quant_model.pth nor manifest.json; "
+        "quantize a model there first, or give a topology with -t"
+    )
+
+
+def _int8_workload(path: Path) -> Workload:
+    from arraysmith.extraction import workload
+    from arraysmith.quantization import model_file
+
+    return workload(model_file.load(path))
 
 
 def simulate(
