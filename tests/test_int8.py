@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization import int8
-from arraysmith.quantization.affine import Affine, Requantization, requantization
+from arraysmith.affine import Affine, Requantization, requantization
 from arraysmith.quantization.network import (
     IntegerAveragePool,
     IntegerConv2d,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.quantization.affine import (
+from arraysmith.affine import (
     Affine,
     Requantization,
     affine_from_range,

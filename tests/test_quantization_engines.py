@@ -8,7 +8,7 @@ import torch
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization import int8, modules
-from arraysmith.quantization.affine import Affine, requantization
+from arraysmith.affine import Affine, requantization
 from arraysmith.quantization.assessment import compare_engines
 from arraysmith.quantization.modules import QuantNetwork, predict, product_dtype
 from arraysmith.quantization.network import (

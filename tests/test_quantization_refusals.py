@@ -10,7 +10,7 @@ import pytest
 
 from arraysmith.errors import InputFileError, InvalidNetworkError
 from arraysmith.models import Activation, ActivationKind, Convolution, Flatten, Linear, NetworkSpec
-from arraysmith.quantization.affine import Affine, Requantization
+from arraysmith.affine import Affine, Requantization
 from arraysmith.quantization.export import MANIFEST, Manifest, _digest, export, read_export
 from arraysmith.quantization.network import IntegerFlatten, IntegerLinear, IntegerNetwork
 

@@ -14,7 +14,7 @@ import torch
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.models import Convolution, Linear
-from arraysmith.quantization.affine import affine_from_range
+from arraysmith.affine import affine_from_range
 from arraysmith.quantization.scheme import Calibration
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.quantization.affine import Affine, Requantization
+    from arraysmith.affine import Affine, Requantization
     from arraysmith.quantization.network import IntegerLayer, IntegerNetwork
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.quantization.affine import Affine, Requantization
+    from arraysmith.affine import Affine, Requantization
     from arraysmith.quantization.network import IntegerNetwork
 
 FLOAT32_EXACT, FLOAT64_EXACT = 2**24, 2**53

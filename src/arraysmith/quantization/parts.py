@@ -13,7 +13,7 @@ import numpy as np
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.files import is_safe_name
-from arraysmith.quantization.affine import Affine, Requantization
+from arraysmith.affine import Affine, Requantization
 from arraysmith.quantization.network import (
     IntegerAveragePool,
     IntegerConv2d,

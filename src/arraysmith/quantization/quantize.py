@@ -14,7 +14,7 @@ import torch
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.models import Activation, ActivationKind, AveragePool, Convolution, Flatten, Linear
-from arraysmith.quantization.affine import Affine, affine_from_range, requantization
+from arraysmith.affine import Affine, affine_from_range, requantization
 from arraysmith.quantization.calibration import calibrated_range, observe
 from arraysmith.quantization.modules import quantized_module
 from arraysmith.quantization.network import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from arraysmith.learning.network import FloatNetwork
     from arraysmith.models import LayerSpec
-    from arraysmith.quantization.affine import Requantization
+    from arraysmith.affine import Requantization
     from arraysmith.quantization.calibration import Observation
     from arraysmith.quantization.network import IntegerLayer
     from arraysmith.quantization.scheme import Scheme

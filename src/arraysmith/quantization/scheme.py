@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.quantization.affine import MAX_MULTIPLIER_BITS, MIN_MULTIPLIER_BITS
+from arraysmith.affine import MAX_MULTIPLIER_BITS, MIN_MULTIPLIER_BITS
 
 
 class Calibration(StrEnum):

@@ -26,9 +26,28 @@ MIN_MULTIPLIER_BITS, MAX_MULTIPLIER_BITS = 8, 31
 MAX_RIGHT_SHIFT = 62  # acc < 2^31 and m < 2^31, so acc·m + 2^(n-1) stays below 2^63
 
 
+MIN_BITS, MAX_BITS = 4, 16
+"""Of an activation or a weight."""
+
+
+def integer_range(bits: int, *, signed: bool = True) -> tuple[int, int]:
+    """Least and greatest integer of a width."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+_RANGES = frozenset(
+    integer_range(bits, signed=signed)
+    for bits in range(MIN_BITS, MAX_BITS + 1)
+    for signed in (True, False)
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine:
-    """How one tensor of 8-bit integers stands for reals: (1), one scale for the whole tensor."""
+    """How one tensor of integers stands for reals: (1), one scale for the whole tensor.
+
+    The range is that of a signed or unsigned integer of 4 to 16 bits, 8 by default.
+    """
 
     scale: float
     zero_point: int
@@ -39,14 +58,25 @@ class Affine:
         """A scale is a positive number, and real 0 has an integer of its own."""
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidNetworkError(f"scale is {self.scale}, needs to be positive and finite")
-        if self.qmax - self.qmin != 255 or self.qmin not in (-128, 0):
+        if (self.qmin, self.qmax) not in _RANGES:
             raise InvalidNetworkError(
-                f"range {self.qmin}…{self.qmax} is not int8 (-128…127) or uint8 (0…255)"
+                f"range {self.qmin}…{self.qmax} is that of no integer of {MIN_BITS} to {MAX_BITS} "
+                "bits, as int8 (-128…127) or uint8 (0…255)"
             )
         if not self.qmin <= self.zero_point <= self.qmax:
             raise InvalidNetworkError(
                 f"zero point {self.zero_point} is outside {self.qmin}…{self.qmax}"
             )
+
+    @property
+    def bits(self) -> int:
+        """Width of an integer."""
+        return (self.qmax - self.qmin).bit_length()
+
+    @property
+    def signed(self) -> bool:
+        """Whether the integers have a sign."""
+        return self.qmin < 0
 
     def quantize(self, real: ArrayLike) -> NDArray[np.int64]:
         """Nearest integers of reals, ties up, clamped to qmin…qmax."""
@@ -66,6 +96,7 @@ def affine_from_range(
     signed: bool = True,
     symmetric: bool = False,
     power_of_two: bool = False,
+    bits: int = 8,
 ) -> Affine:
     """The finest `Affine` that covers low…high and zero.
 
@@ -74,8 +105,9 @@ def affine_from_range(
         signed: int8, else uint8.
         symmetric: put the zero point in the middle (0 for int8).
         power_of_two: round the scale up to a power of two.
+        bits: of an integer, 4 to 16.
     """
-    qmin, qmax = (-128, 127) if signed else (0, 255)
+    qmin, qmax = integer_range(bits, signed=signed)
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not math.isfinite(high - low):
         raise InvalidNetworkError(f"range {low}…{high} is not finite; calibrate on other images")
@@ -83,7 +115,7 @@ def affine_from_range(
         zero_point = (qmin + qmax + 1) // 2
         scale = max(high / (qmax - zero_point), low / (qmin - zero_point))
     else:
-        scale = (high - low) / 255
+        scale = (high - low) / (qmax - qmin)
     if scale < np.finfo(np.float32).tiny:  # a constant: any scale will do
         scale = 1.0
     if power_of_two:
