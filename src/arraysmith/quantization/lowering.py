@@ -79,7 +79,7 @@ class _Writer:
         self, graph: FloatGraph, plan: Plan, ranges: Mapping[str, Range], choose: Choose
     ) -> None:
         self.graph, self.plan, self.ranges, self.choose = graph, plan, ranges, choose
-        self.shapes = graph.shapes
+        self.shapes, self.names = graph.shapes, plan.layers
         self.layers: list[IntegerLayer] = []
         self.float_names: dict[str, str] = {}
         self.negated: dict[str, NDArray[np.bool_]] = {}
@@ -102,7 +102,7 @@ class _Writer:
             raise InvalidNetworkError(f"layer {tensor!r}: nothing says its range")
         if owner in self.graph.types:
             return self.graph.types[owner]
-        scheme = self.choose(owner)
+        scheme = self.choose(self.names.get(owner, owner))
         low, high = self.ranges[owner]
         return affine_from_range(
             low,

@@ -99,6 +99,11 @@ class Plan:
         return tuple(dict.fromkeys(self.owners.values()))
 
     @property
+    def layers(self) -> dict[str, str]:
+        """Tensor to the name of the integer layer that makes it, by which it is chosen for."""
+        return {group.tensor: group.name for group in self.groups}
+
+    @property
     def weighted(self) -> tuple[str, ...]:
         """Weighted operations, whose channel means a bias correction asks for."""
         firsts = (group.first for group in self.groups)
