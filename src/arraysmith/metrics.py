@@ -223,3 +223,19 @@ class Evaluation:
     integers_compared: int
     """Outputs of every layer that the NumPy and the torch engine were compared on; 0: not asked."""
     integers_different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSensitivity:
+    """What the outputs lose if one layer alone is quantized."""
+
+    name: str
+    """Of the integer layer, or of an input."""
+    ends_with: str
+    """The float tensor that is quantized: the last one inside the layer."""
+    weight_bits: int | None
+    """None: no weights."""
+    activation_bits: int | None
+    """None: logits."""
+    sqnr_db: float | None
+    """Of the worst output against the float network's; None where nothing was lost."""
