@@ -164,6 +164,22 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSensitivity:
+    """What the outputs lose if one layer alone is quantized."""
+
+    name: str
+    """Of the integer layer, or of an input."""
+    ends_with: str
+    """The float tensor that is quantized: the last one inside the layer."""
+    weight_bits: int | None
+    """None: no weights."""
+    activation_bits: int | None
+    """None: logits."""
+    sqnr_db: float | None
+    """Of the worst output against the float network's; None where nothing was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """How a float network became integers."""
 
