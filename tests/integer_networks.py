@@ -212,7 +212,9 @@ def chain(seed=0, *, activated=False, low=None):
     if activated:
         rng = np.random.default_rng(seed)
         activation = Activation(
-            low=rng.integers(-3000, 0, 3), high=rng.integers(0, 3000, 3), bias=rng.integers(-9, 9, 3)
+            low=rng.integers(-3000, 0, 3),
+            high=rng.integers(0, 3000, 3),
+            bias=rng.integers(-9, 9, 3),
         )
     conv1 = weighted("conv1", "pixels", (3, 1, 3, 3), BYTE, seed=seed, activation=activation)
     conv2 = weighted("conv2", "pool1", (4, 3, 2, 2), WORD, seed=seed + 1, bits=6, low=low)
