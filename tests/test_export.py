@@ -297,8 +297,10 @@ def with_shape(name, shape):
         ),
         (
             lambda manifest: replace(manifest, format="arraysmith-weights-1"),
-            "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; export "
-            "it again",
+            (
+                "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; export "
+                "it again"
+            ),
         ),
         (
             with_layer("conv.1", name="../conv1"),
@@ -306,13 +308,17 @@ def with_shape(name, shape):
         ),
         (
             with_shape("conv.1.weight.txt", (4, 1, 3, 4)),
-            "{0}/conv.1.weight.txt: 36 lines where 48 integers are due (shape (4, 1, 3, 4)); "
-            "export it again",
+            (
+                "{0}/conv.1.weight.txt: 36 lines where 48 integers are due (shape (4, 1, 3, 4)); "
+                "export it again"
+            ),
         ),
         (
             with_shape("conv.1.weight.txt", (10**9, 10**9)),
-            "{0}/conv.1.weight.txt: 36 lines where 1000000000000000000 integers are due (shape "
-            "(1000000000, 1000000000)); export it again",
+            (
+                "{0}/conv.1.weight.txt: 36 lines where 1000000000000000000 integers are due (shape "
+                "(1000000000, 1000000000)); export it again"
+            ),
         ),
         (
             with_shape("convolved.operation_bias.txt", (-3,)),
