@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from arraysmith.flow.report import report
     from arraysmith.flow.verification import verify
     from arraysmith.formats.mappings import read_mappings
-    from arraysmith.formats.overrides import read_overrides
     from arraysmith.formats.technology import read_technology
     from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
     from arraysmith.mapping import Goal, Mapping, Tile
+    from arraysmith.quantization.overrides import read_overrides
     from arraysmith.search.mapper import best_mapping
     from arraysmith.simulation.physical.cost import EnergyTable
     from arraysmith.space import Constraints, DesignSpace, Objective
@@ -111,7 +111,7 @@ _HOMES = {
     "quantize": "flow.quantization",
     "read_designs": "flow.explored_files",
     "read_mappings": "formats.mappings",
-    "read_overrides": "formats.overrides",
+    "read_overrides": "quantization.overrides",
     "read_technology": "formats.technology",
     "read_workload": "flow.hardware",
     "report": "flow.report",

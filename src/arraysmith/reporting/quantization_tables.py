@@ -48,7 +48,7 @@ def quantized_layers(facts: Quantization) -> Table:
             )
         )
     return Table(
-        title=f"Integer network, layer by layer ({facts.calibration_samples:,} calibration samples)",
+        title=f"Integer network by layer ({facts.calibration_samples:,} calibration samples)",
         columns=columns(
             "layer:",
             "kind:?",
