@@ -25,7 +25,6 @@ data_option = click.option(
     metavar="DIR",
     help="Folder of the MNIST files  [default: $ARRAYSMITH_DATA or the cache]",
 )
-checkpoint_option = click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 model_argument = click.argument("model", type=click.Path(path_type=Path), required=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
