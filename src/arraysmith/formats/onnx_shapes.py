@@ -53,7 +53,7 @@ def without_weights(path: Path, graph: GraphProto) -> dict[str, tuple[int, ...]]
     shapes: dict[str, tuple[int, ...]] = {}
 
     def is_kept(name: str, tensor: TensorProto) -> bool:
-        holds = _holds_data(path, name, tensor)
+        holds = holds_data(path, name, tensor)
         if holds and prod(tensor.dims) <= KEPT_ELEMENTS:
             return True
         value = inputs[name] if name in inputs else graph.input.add(name=name)
@@ -86,7 +86,7 @@ def _keep(field: Any, those: list[Any]) -> None:  # noqa: ANN401 (a repeated fie
     field.extend(copies)
 
 
-def _holds_data(path: Path, name: str, tensor: TensorProto) -> bool:
+def holds_data(path: Path, name: str, tensor: TensorProto) -> bool:
     """Whether a tensor's data is in the file; none is fine, for a workload needs no weights.
 
     Raises:
