@@ -165,7 +165,8 @@ def _set_input(
         )
     for number, (dimension, size) in enumerate(zip(dimensions, sizes, strict=True)):
         fixed = dimension.dim_value if dimension.dim_value > 0 else size
-        if dimension.dim_param:
+        # "?" names nothing: exporters write it for every size that they leave open.
+        if dimension.dim_param not in {"", "?"}:
             fixed = named.setdefault(dimension.dim_param, size)
         if fixed != size:
             raise InputFileError(
