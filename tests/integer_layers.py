@@ -297,6 +297,9 @@ def move(rng):
     fill = int(words(rng, type_, 1)[0])
     axes = int(rng.integers(1, 3))
     image = (2, *rng.integers(7, 10, axes).tolist())
+    window = windows(rng, axes)
+    while not window.counts(image[1:], ((0,) * axes, (0,) * axes)).all():
+        window = windows(rng, axes)  # a greatest of padding alone is refused
     a = {"name": "move", "inputs": ("a",)}
     return [
         (moves.Reshape(**a, shape=(5, 2, 6)), [(type_, (3, 4, 5))]),
@@ -310,7 +313,7 @@ def move(rng):
             moves.Concat(name="move", inputs=("a", "b"), axis=1),
             [(type_, (3, 4)), (type_, (3, 2))],
         ),
-        (moves.MaxPool(**a, windows=windows(rng, axes)), [(type_, image)]),
+        (moves.MaxPool(**a, windows=window), [(type_, image)]),
     ][rng.integers(9)]
 
 
