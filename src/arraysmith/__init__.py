@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from arraysmith.flow.lasting import Lasting
     from arraysmith.flow.learning import fetch_mnist, train
     from arraysmith.flow.mapping import map_network, simulate_physical
-    from arraysmith.flow.quantization import compare_schemes, evaluate, export, quantize
+    from arraysmith.flow.quantization import (
+        compare_schemes,
+        evaluate,
+        evaluate_samples,
+        export,
+        quantize,
+    )
     from arraysmith.flow.report import report
+    from arraysmith.flow.verification import verify
     from arraysmith.formats.mappings import read_mappings
     from arraysmith.formats.technology import read_technology
     from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
     from arraysmith.mapping import Goal, Mapping, Tile
+    from arraysmith.quantization.overrides import read_overrides
     from arraysmith.search.mapper import best_mapping
     from arraysmith.simulation.physical.cost import EnergyTable
     from arraysmith.space import Constraints, DesignSpace, Objective
@@ -55,6 +63,7 @@ __all__ = [
     "compare_schemes",
     "demo",
     "evaluate",
+    "evaluate_samples",
     "explore",
     "export",
     "fetch_mnist",
@@ -62,12 +71,14 @@ __all__ = [
     "quantize",
     "read_designs",
     "read_mappings",
+    "read_overrides",
     "read_technology",
     "read_workload",
     "report",
     "simulate",
     "simulate_physical",
     "train",
+    "verify",
 ]
 
 _HOMES = {
@@ -92,6 +103,7 @@ _HOMES = {
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
     "evaluate": "flow.quantization",
+    "evaluate_samples": "flow.quantization",
     "explore": "flow.exploration",
     "export": "flow.quantization",
     "fetch_mnist": "flow.learning",
@@ -99,12 +111,14 @@ _HOMES = {
     "quantize": "flow.quantization",
     "read_designs": "flow.explored_files",
     "read_mappings": "formats.mappings",
+    "read_overrides": "quantization.overrides",
     "read_technology": "formats.technology",
     "read_workload": "flow.hardware",
     "report": "flow.report",
     "simulate": "flow.hardware",
     "simulate_physical": "flow.mapping",
     "train": "flow.learning",
+    "verify": "flow.verification",
 }
 
 

@@ -165,7 +165,7 @@ def quantize(
     """
     from arraysmith.flow.quantization import compare_schemes
     from arraysmith.flow.quantization import quantize as run_quantization
-    from arraysmith.formats.overrides import read_overrides
+    from arraysmith.quantization.overrides import read_overrides
 
     progress = progress_bars(quiet=quiet)
     facts = run_quantization(

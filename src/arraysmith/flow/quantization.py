@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arraysmith.flow.sources import Given, Model
+    from arraysmith.metrics import LayerSensitivity
     from arraysmith.networks.graph import FloatGraph
     from arraysmith.progress import Progress
     from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.quantize import Quantized
     from arraysmith.quantization.samples import Samples
     from arraysmith.quantization.scheme import LayerOverride, Scheme
 
@@ -96,7 +98,6 @@ def quantize(
     from arraysmith.quantization.assessment import assess_layers
     from arraysmith.quantization.quantize import quantize as quantize_network
     from arraysmith.quantization.scheme import Scheme
-    from arraysmith.quantization.sensitivity import sensitivity as find_sensitivity
 
     start = time.perf_counter()
     run = RunFolder(output)
@@ -119,9 +120,7 @@ def quantize(
         calibration_samples=len(calibration),
         layers=assess_layers(quantized, calibration, progress),
         islands=tuple(layer.name for layer in quantized.network.islands),
-        sensitivity=find_sensitivity(quantized, calibration.spread(SENSITIVITY_SAMPLES), progress)
-        if sensitivity
-        else (),
+        sensitivity=_sensitivity(quantized, calibration, progress) if sensitivity else (),
         seconds=time.perf_counter() - start,
     )
     before = run.facts("quantization", Quantization)
@@ -132,6 +131,15 @@ def quantize(
     model_file.save(run.model("quant"), quantized.network)
     run.record("quantization", facts, command, outdated=tuple(outdated))
     return facts
+
+
+def _sensitivity(
+    quantized: Quantized, samples: Samples, progress: Progress
+) -> tuple[LayerSensitivity, ...]:
+    from arraysmith.quantization.sensitivity import parts_of, sensitivity
+
+    parts = parts_of(quantized.network, quantized.graph, quantized.float_names)
+    return sensitivity(quantized.graph, parts, samples.spread(SENSITIVITY_SAMPLES), progress)
 
 
 def compare_schemes(

@@ -29,6 +29,7 @@ from arraysmith.quantization.products import (
     IntegerLinear,
     WeightedLayer,
 )
+from arraysmith.quantization.signs import channel_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,18 +97,6 @@ def correct_biases(
             for name in plan.dropped[place]:
                 held.pop(name, None)
     return replace(network, layers=tuple(layers))
-
-
-def channel_signs(layer: WeightedLayer, operation: Convolution | Linear) -> NDArray[np.int64]:
-    """(out,): -1 where the integer weights are those of the float operation negated."""
-    out = len(layer.weight)
-    if layer.weight.shape != operation.weight.shape:
-        return np.ones(out, np.int64)
-    products = layer.centred_weight * operation.weight.astype(np.float64)
-    agreement = products.reshape(out, -1).sum(1)
-    # A channel without weights is told by its bias.
-    agreement = np.where(agreement == 0, layer.bias * operation.bias, agreement)
-    return np.where(agreement < 0, -1, 1)
 
 
 def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.float64]]:
