@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from exact_integers import exact  # noqa: E402
-from integer_layers import MAKERS, finish, network, weights, words  # noqa: E402
+from integer_layers import MAKERS, MOVE_KINDS, finish, move, network, weights, words  # noqa: E402
 
 from arraysmith.quantization import int8  # noqa: E402
 from arraysmith.quantization.onnx_integer import export_integer, integer_model  # noqa: E402
@@ -79,6 +79,14 @@ def test_every_record(maker):
     """Random layers of each record, all widths: the exact integers at every level."""
     for seed in range(12):
         layer, given = maker(np.random.default_rng([seed, MAKERS.index(maker)]))
+        check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("kind", range(MOVE_KINDS))
+def test_every_move(kind):
+    """Random moves of each kind, in every container."""
+    for seed in range(6):
+        layer, given = move(np.random.default_rng([seed, kind]), kind)
         check(*network(layer, given, batch=1 if seed % 2 else 3))
 
 
