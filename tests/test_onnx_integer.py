@@ -22,6 +22,7 @@ pytest.importorskip("onnxruntime")
 
 from exact_integers import exact  # noqa: E402
 from integer_layers import MAKERS, MOVE_KINDS, finish, move, network, weights, words  # noqa: E402
+from network_cases import ALL_KINDS, random_inputs, random_network  # noqa: E402
 
 from arraysmith.quantization import int8  # noqa: E402
 from arraysmith.quantization.onnx_integer import export_integer, integer_model  # noqa: E402
@@ -88,6 +89,16 @@ def test_every_move(kind):
     for seed in range(6):
         layer, given = move(np.random.default_rng([seed, kind]), kind)
         check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_random_networks(size):
+    """Graphs of all records that have an integer form: every layer's tensor, at every level."""
+    kinds = [kind for kind in ALL_KINDS if kind is not operations.FloatIsland]
+    for seed in range(8):
+        rng = np.random.default_rng([seed, size])
+        net = random_network(rng, layers=10, kinds=kinds)
+        check(net, random_inputs(net, rng, batch=size))
 
 
 def layer_fields(name, input_, weight, *, zeros=0, bits=8, bias=0):
