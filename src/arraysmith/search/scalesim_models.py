@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-MAX_CELLS = 20_000_000
-"""Of the grid of arrays whose cycles are held at once."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calc:
@@ -67,18 +64,10 @@ class Calc:
         """The cycles themselves.
 
         Raises:
-            DesignSpaceError: more arrays than memory holds.
             InvalidWorkloadError: a design without any cycle.
         """
-        space = self.space
-        cells = len(space.arrays) * len(space.rows) * len(space.cols)
-        if cells > MAX_CELLS:
-            raise DesignSpaceError(
-                f"{cells:,} arrays are more than {MAX_CELLS:,}, so they cannot all be computed; "
-                "give --rows and --cols a step, or --search genetic"
-            )
         on_array, count = self._layers()
-        grids = np.stack([self._grid(array, on_array, count) for array in arrays_of(space)])
+        grids = np.stack([self._grid(array, on_array, count) for array in arrays_of(self.space)])
         self._check_cycles(grids)
         return Bounds(total_cycles=grids.reshape(*grids.shape, 1, 1, 1, 1, 1, 1))
 
