@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -179,9 +179,9 @@ class DesignSpace:
 
     def accelerator(self, number: int, base: PhysicalAccelerator) -> PhysicalAccelerator:
         """A design as the model `physical` takes it; ports and output words are those of `base`."""
-        place = self.places(np.array([number]))[0]
-        value = {name: getattr(self, name)[i] for name, i in zip(AXES, place, strict=True)}
-        return PhysicalAccelerator(
+        value = self._values(number)
+        return replace(
+            base,
             rows=value["rows"],
             cols=value["cols"],
             microarchitectures=value["arrays"],
@@ -191,17 +191,11 @@ class DesignSpace:
             dram_bytes_per_cycle=value["dram_bytes_per_cycle"],
             operand_bytes=value["operand_bytes"],
             psum_bytes=value["psum_bytes"],
-            ifmap_port_bytes=base.ifmap_port_bytes,
-            filter_port_bytes=base.filter_port_bytes,
-            ofmap_port_bytes=base.ofmap_port_bytes,
-            output_bytes=base.output_bytes,
-            double_buffered=base.double_buffered,
         )
 
     def scalesim(self, number: int) -> tuple[Accelerator, ...]:
         """A design as SCALE-Sim takes it, once for each dataflow it can do."""
-        place = self.places(np.array([number]))[0]
-        value = {name: getattr(self, name)[i] for name, i in zip(AXES, place, strict=True)}
+        value = self._values(number)
         return tuple(
             Accelerator(
                 rows=value["rows"],
@@ -213,6 +207,11 @@ class DesignSpace:
             )
             for dataflow in value["arrays"]
         )
+
+    def _values(self, number: int) -> dict[str, Any]:
+        """A design by axis."""
+        places = self.places(np.array([number]))[0]
+        return {name: getattr(self, name)[i] for name, i in zip(AXES, places, strict=True)}
 
 
 AXES = (
