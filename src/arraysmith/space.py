@@ -279,6 +279,11 @@ def parse_rates(text: str, name: str) -> tuple[float, ...]:
     return tuple(int(rate) if rate.is_integer() else rate for rate in sorted(rates))
 
 
+def split_arrays(text: str) -> list[list[str]]:
+    """`a,b+c`: the names of each array."""
+    return [[name.strip() for name in part.split("+")] for part in text.split(",")]
+
+
 def parse_dataflows(text: str) -> tuple[tuple[Dataflow, ...], ...]:
     """`os,ws,is` or some of them; + joins what one array can do, as in `os+ws`.
 
@@ -288,8 +293,8 @@ def parse_dataflows(text: str) -> tuple[tuple[Dataflow, ...], ...]:
         DesignSpaceError: an unknown one.
     """
     wanted = set()
-    for part in text.split(","):
-        names = {name.strip().lower() for name in part.split("+")}
+    for array in split_arrays(text):
+        names = {name.lower() for name in array}
         unknown = sorted(names - set(Dataflow))
         if unknown:
             raise DesignSpaceError(f"dataflow {unknown[0]!r} is unknown; give os, ws, is or a list")
@@ -304,22 +309,40 @@ def parse_arrays(text: str) -> tuple[Array, ...]:
     Raises:
         DesignSpaceError: an unknown one, or both kinds together.
     """
-    names = [name.strip().lower() for part in text.split(",") for name in part.split("+")]
-    if not any(name in set(Microarchitecture) for name in names):
+    given = split_arrays(text)
+    if not any(name.lower() in set(Microarchitecture) for names in given for name in names):
         return parse_dataflows(text)
     arrays = []
-    for part in text.split(","):
+    for names in given:
         array = []
-        for name in part.split("+"):
+        for name in names:
             try:
-                array.append(Microarchitecture(name.strip().lower()))
+                array.append(Microarchitecture(name.lower()))
             except ValueError:
                 raise DesignSpaceError(
-                    f"microarchitecture {name.strip()!r} is unknown; give one of "
+                    f"microarchitecture {name!r} is unknown; give one of "
                     + ", ".join(Microarchitecture)
                 ) from None
         arrays.append(tuple(array))
     return tuple(dict.fromkeys(arrays))
+
+
+def parse_values(axis: str, text: str, called: str) -> tuple[Any, ...]:
+    """The values of any axis of `AXES`, as `DesignSpace` takes them.
+
+    Args:
+        axis: its name.
+        text: as the parser of that axis takes it.
+        called: what a message calls the axis.
+
+    Raises:
+        DesignSpaceError: not of the axis's form.
+    """
+    if axis == "arrays":
+        return parse_arrays(text)
+    if axis == "dram_bytes_per_cycle":
+        return parse_rates(text, called)
+    return (parse_axis if axis in {"rows", "cols"} else parse_kib)(text, called)
 
 
 def _check_arrays(arrays: tuple[Array, ...]) -> None:
