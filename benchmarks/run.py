@@ -68,7 +68,7 @@ def exploration() -> list[tuple[str, str]]:
 
     def best() -> tuple[int, int]:
         """Number and cycles of the best of all designs."""
-        found = candidates(problem, model.bounds())
+        found = candidates(problem, model)
         place = best_places(problem, found.ids, found.cycles, found.bounds, 1)[0]
         return int(found.ids[place]), int(found.cycles[place])
 
