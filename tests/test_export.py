@@ -322,8 +322,8 @@ def with_shape(name, shape):
         (
             lambda manifest: replace(manifest, format="arraysmith-weights-1"),
             (
-                "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; export "
-                "it again"
+                "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; "
+                "export it again"
             ),
         ),
         (
