@@ -180,8 +180,11 @@ def _fits(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     # 2^63 is the first float beyond int64, and -2^63 has no magnitude: both stay out.
     low, high = max(limits.min, -_WIDEST), min(limits.max, _WIDEST)
-    whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all())
-    return whole and bool(((array >= low) & (array <= high)).all())
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)  # the limits are beyond float16
+        if (array != np.floor(array)).any():
+            return False
+    return bool(((array >= low) & (array <= high)).all())
 
 
 def _inputs(network: Mapping[str, Any]) -> tuple[Input, ...]:
