@@ -430,6 +430,17 @@ def test_wrong_inputs_are_named():
         session(model, "most")
 
 
+def test_a_session_of_a_float_model():
+    """What runs integer models also runs those that take reals."""
+    make, real = onnx.helper, onnx.TensorProto.FLOAT
+    x, y = (make.make_tensor_value_info(name, real, ["n", 2]) for name in "xy")
+    graph = make.make_graph([make.make_node("Neg", ["x"], ["y"])], "negative", [x], [y])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 21)], ir_version=10)
+    found = session(model, "all")({"x": np.array([[0.1, -3]])})["y"]
+    assert found.dtype == np.float32
+    assert found.tolist() == np.float32([[-0.1, 3]]).tolist()
+
+
 def test_without_onnx_runtime(monkeypatch):
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
