@@ -111,23 +111,22 @@ def read_explored(run: RunFolder) -> ExploredDesigns:
 
 def _best(evidence: Evidence, run: RunFolder) -> tuple[str, Any]:
     """The section of the best design and what goes there."""
-    space, model = evidence.problem.space, evidence.model
     number = evidence.best_number
+    metrics = evidence.network(number)
     if evidence.asked.model == "physical":
         # Compiled code, and the library that compiles it, only where it is needed.
         from arraysmith.flow.mapping import timelines
         from arraysmith.formats.mappings import write_mappings
         from arraysmith.physical_performance import PhysicalFacts
 
-        metrics = model.network(number)
-        accelerator = space.accelerator(number, evidence.asked.base)
+        accelerator = evidence.problem.space.accelerator(number, evidence.asked.base)
         write_mappings(
             run.path / MAPPINGS_FILE, evidence.workload, [each.mapping for each in metrics.layers]
         )
         return BEST_PHYSICAL, PhysicalFacts(
             metrics=metrics, timelines=timelines(evidence.workload, accelerator, metrics)
         )
-    return BEST_SCALESIM, model.network(number)
+    return BEST_SCALESIM, metrics
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -51,6 +51,7 @@ _NAMES = {
     "Requantization": Requantization,
     "Step": Step,
     "Windows": Windows,
+    "np": np,
 }
 
 

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MODEL = "physical"
-MAX_DESIGNS = 20_000_000
-"""Whose bounds are held at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,11 +77,6 @@ class Physical:
 
     def bounds(self) -> Bounds:
         """Of every design: all folds of a layer as one tile, each word once."""
-        if self.space.size > MAX_DESIGNS:
-            raise DesignSpaceError(
-                f"{self.space.size:,} designs are more than {MAX_DESIGNS:,}, so they cannot all be "
-                "covered; give the ranges a step, or --search genetic"
-            )
         layers, counts = self._shapes()
         vectors = np.array([layer_vector(layer) for layer in layers])
         # Cycles do not depend on the buffers.

@@ -98,4 +98,3 @@ def _max_pool(draft: Draft, layer: MaxPool, tensor: str, least: NDArray[Any]) ->
         tensor = _pad(draft, tensor, (0, *windows.before), (0, *windows.after), least)
         attributes["pads"] = (0,) * len(attributes["pads"])
     return draft.emit("MaxPool", tensor, **attributes)
-
