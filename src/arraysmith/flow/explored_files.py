@@ -52,19 +52,18 @@ def draw(run: RunFolder, found: Exploration, suffix: str) -> None:
     from arraysmith.reporting import exploration_png as png
 
     facts, explored = found.facts, found.explored
-    wanted = {
+    drawings = {
         "front": partial(png.front, facts=facts, explored=explored),
         "parallel": partial(png.parallel, facts=facts, explored=explored),
         "landscapes": partial(png.landscapes, facts=facts, explored=explored),
+        "convergence": partial(png.convergence, facts=facts) if facts.history else None,
     }
-    if facts.history:
-        wanted["convergence"] = partial(png.convergence, facts=facts)
-    for name in ("front", "parallel", "landscapes", "convergence"):
+    for name, drawing in drawings.items():
         path = run.figure(f"exploration_{name}")
         for old in FIGURES:
             path.with_suffix(f".{old}").unlink(missing_ok=True)  # of an earlier exploration
-        if name in wanted:
-            wanted[name](path.with_suffix(f".{suffix}"))
+        if drawing is not None:
+            drawing(path.with_suffix(f".{suffix}"))
 
 
 def read_designs(path: Path) -> dict[str, NDArray[Any]]:

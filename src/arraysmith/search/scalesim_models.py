@@ -21,7 +21,7 @@ import numpy as np
 
 from arraysmith.errors import DesignSpaceError, InvalidWorkloadError
 from arraysmith.hardware import Dataflow, StreamBandwidths
-from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures
+from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures, arrays_of
 from arraysmith.simulation.scalesim.closed_form import MODEL
 from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
 from arraysmith.space import array_name
@@ -49,7 +49,7 @@ class Calc:
         """Whether the space is SCALE-Sim's, and its cycles can be counted."""
         on_array, count = self._layers()
         rows, cols = np.array(self.space.rows), np.array(self.space.cols)
-        for dataflow in {each for array in arrays_of(self.space) for each in array}:
+        for dataflow in {each for array in arrays_of(self.space, Dataflow) for each in array}:
             check_countable(on_array[dataflow], count, rows, cols, dataflow)
 
     def groups(self, ids: Ints) -> Ints:
@@ -67,7 +67,9 @@ class Calc:
             InvalidWorkloadError: a design without any cycle.
         """
         on_array, count = self._layers()
-        grids = np.stack([self._grid(array, on_array, count) for array in arrays_of(self.space)])
+        grids = np.stack(
+            [self._grid(array, on_array, count) for array in arrays_of(self.space, Dataflow)]
+        )
         self._check_cycles(grids)
         return Bounds(total_cycles=grids.reshape(*grids.shape, 1, 1, 1, 1, 1, 1))
 
@@ -79,7 +81,7 @@ class Calc:
         cols = np.array(self.space.cols, np.int64)[places[:, 2], None]
         on_array, count = self._layers()
         total = np.zeros(len(ids), np.int64)
-        for kind, array in enumerate(arrays_of(self.space)):
+        for kind, array in enumerate(arrays_of(self.space, Dataflow)):
             members = np.flatnonzero(places[:, 0] == kind)
             R, C = rows[members], cols[members]
             cycles = np.full((len(members), len(count)), NO_LIMIT)
@@ -136,7 +138,7 @@ class User:
 
     def __post_init__(self) -> None:
         """Whether the space is one that USER mode knows."""
-        arrays_of(self.space)
+        arrays_of(self.space, Dataflow)
         for rate in self.space.dram_bytes_per_cycle:
             if rate != int(rate) or rate < 1:
                 raise DesignSpaceError(
@@ -204,22 +206,6 @@ def network_metrics(
         for choices in zip(*(result.layers for result in results), strict=True)
     )
     return replace(results[0], dataflow=array_name(space.array(number)), layers=layers)
-
-
-def arrays_of(space: DesignSpace) -> tuple[tuple[Dataflow, ...], ...]:
-    """The arrays of a space, which must be SCALE-Sim's.
-
-    Raises:
-        DesignSpaceError: they are built in ways that it does not know.
-    """
-    for array in space.arrays:
-        for each in array:
-            if not isinstance(each, Dataflow):
-                raise DesignSpaceError(
-                    f"{each} is a microarchitecture, of the model physical; scalesim has the "
-                    "dataflows os, ws, is"
-                )
-    return tuple(tuple(map(Dataflow, array)) for array in space.arrays)
 
 
 def total_cycles(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) -> Ints:
