@@ -291,12 +291,15 @@ def layer_norm(rng):
     return layer, [(input_, (4, size))]
 
 
-def move(rng):
-    """A move, drawn."""
+def move(rng, kind):
+    """A move of one of `MOVE_KINDS` kinds."""
     type_ = affine(rng)
     fill = int(words(rng, type_, 1)[0])
     axes = int(rng.integers(1, 3))
     image = (2, *rng.integers(7, 10, axes).tolist())
+    window = windows(rng, axes)
+    while not window.counts(image[1:], ((0,) * axes, (0,) * axes)).all():
+        window = windows(rng, axes)  # a greatest of padding alone is refused
     a = {"name": "move", "inputs": ("a",)}
     return [
         (moves.Reshape(**a, shape=(5, 2, 6)), [(type_, (3, 4, 5))]),
@@ -310,8 +313,8 @@ def move(rng):
             moves.Concat(name="move", inputs=("a", "b"), axis=1),
             [(type_, (3, 4)), (type_, (3, 2))],
         ),
-        (moves.MaxPool(**a, windows=windows(rng, axes)), [(type_, image)]),
-    ][rng.integers(9)]
+        (moves.MaxPool(**a, windows=window), [(type_, image)]),
+    ][kind]
 
 
 MAKERS = (
@@ -326,5 +329,5 @@ MAKERS = (
     mean,
     softmax,
     layer_norm,
-    move,
 )
+MOVE_KINDS = 9

@@ -12,11 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from integer_networks import chain, every_record
+from network_cases import random_inputs, random_network
 
 from arraysmith.errors import InputFileError, InvalidNetworkError, OutputError
 from arraysmith.files import json_bytes
-from arraysmith.quantization import model_file
+from arraysmith.quantization import int8, model_file
 from arraysmith.quantization.assembling import TAG
 from arraysmith.quantization.export import ARITHMETIC, Manifest, export, read_export, sealed
 from arraysmith.quantization.operations import IntegerAveragePool, IntegerTable
@@ -81,6 +84,27 @@ def test_every_format_gives_the_network_back(make, tmp_path):
         read = model_file.load(tmp_path / name)
         assert_same(read, network)
     assert_same(model_file.load(tmp_path / "weight" / f"{network.name}.safetensors"), network)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_random_networks_come_back_and_run_the_same(seed, tmp_path_factory):
+    """Any graph of any records: text, .pth and safetensors give the same network, run alike."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    folder = tmp_path_factory.mktemp("random")
+    export(network, folder / "weight")
+    read = [read_export(folder / "weight")]
+    for name in ("quant_model.pth", "quant_model.safetensors"):
+        model_file.save(folder / name, network)
+        read.append(model_file.load(folder / name))
+    inputs = random_inputs(network, rng)
+    due = [output for _, output in int8.trace(network, inputs)]
+    for each in read:
+        assert_same(each, network)
+        found = [output for _, output in int8.trace(each, inputs)]
+        assert all(np.array_equal(one, other) for one, other in zip(found, due, strict=True))
+    shutil.rmtree(folder)
 
 
 def test_files_hold_the_plain_numbers(network, folder):
@@ -298,8 +322,8 @@ def with_shape(name, shape):
         (
             lambda manifest: replace(manifest, format="arraysmith-weights-1"),
             (
-                "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; export "
-                "it again"
+                "{0}/manifest.json: format 'arraysmith-weights-1' is of an earlier Arraysmith; "
+                "export it again"
             ),
         ),
         (
@@ -497,8 +521,6 @@ def test_c_computes_the_same_logits(seed, more, tmp_path):
     command = [compiler, *OPTIONS, "-I", tmp_path, header, ENGINE, "-o", program]
     subprocess.run(command, check=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (3, 1, 13, 13))
-    from arraysmith.quantization import int8
-
     due = int8.run(network, {"pixels": pixels})["fc2"]
     assert len(np.unique(due)) > 9
     for image, logits in zip(pixels, due, strict=True):

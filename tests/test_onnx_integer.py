@@ -21,14 +21,12 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from exact_integers import exact  # noqa: E402
-from integer_layers import MAKERS, finish, network, weights, words  # noqa: E402
+from integer_layers import MAKERS, MOVE_KINDS, finish, move, network, weights, words  # noqa: E402
+from network_cases import ALL_KINDS, random_inputs, random_network  # noqa: E402
 
-from arraysmith.quantization.onnx_integer import (  # noqa: E402
-    LEVELS,
-    export_integer,
-    integer_model,
-    run_integer,
-)
+from arraysmith.quantization import int8  # noqa: E402
+from arraysmith.quantization.onnx_integer import export_integer, integer_model  # noqa: E402
+from arraysmith.quantization.onnx_session import LEVELS, run_integer, session  # noqa: E402
 
 ALLOWED = {
     *("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Clip", "LessOrEqual"),
@@ -47,6 +45,8 @@ def check(net, fed, levels=LEVELS, **options):
     model = integer_model(net, every=True, **options)
     check_integers(model)
     wanted = exact(net, fed)
+    for layer, tensor in int8.trace(net, fed):
+        np.testing.assert_array_equal(tensor, wanted[layer.name], err_msg=layer.name)
     for level in levels:
         found = run_integer(model, fed, level)
         assert found.keys() == wanted.keys()
@@ -81,6 +81,24 @@ def test_every_record(maker):
     for seed in range(12):
         layer, given = maker(np.random.default_rng([seed, MAKERS.index(maker)]))
         check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("kind", range(MOVE_KINDS))
+def test_every_move(kind):
+    """Random moves of each kind, in every container."""
+    for seed in range(6):
+        layer, given = move(np.random.default_rng([seed, kind]), kind)
+        check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_random_networks(size):
+    """Graphs of all records that have an integer form: every layer's tensor, at every level."""
+    kinds = [kind for kind in ALL_KINDS if kind is not operations.FloatIsland]
+    for seed in range(8):
+        rng = np.random.default_rng([seed, size])
+        net = random_network(rng, layers=10, kinds=kinds)
+        check(net, random_inputs(net, rng, batch=size))
 
 
 def layer_fields(name, input_, weight, *, zeros=0, bits=8, bias=0):
@@ -221,7 +239,50 @@ def test_a_variance_near_the_end_of_int64():
         right_shift=24,
     )
     rows = np.stack([rng.choice([-32768, 32767], size), rng.integers(-32768, 32768, size)])
-    check(alone(layer, I16, (size,)), {"x": rows})
+    model = check(alone(layer, I16, (size,)), {"x": rows})
+    check_sums(model)
+
+
+def check_sums(model):
+    """ReduceSum reads int32 alone: of int64 ONNX Runtime adds doubles, 2^53 + 1 being 2^53."""
+    whole = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    kinds = {each.name: each.type.tensor_type.elem_type for each in whole.graph.value_info}
+    read = {node.input[0] for node in model.graph.node if node.op_type == "ReduceSum"}
+    assert {kinds[name] for name in read} == {onnx.TensorProto.INT32}
+
+
+def constants_of_3(output, shift=12):
+    """A multiplier and a shift that fit nothing in particular."""
+    numbers = Requantization(multiplier=np.array([77]), right_shift=np.array([shift]), bits=7)
+    return {"output": output, "requantization": numbers}
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_groups_whose_zero_points_are_far_apart(axes):
+    """Channels of a group share what their zero points are multiplied by."""
+    rng = np.random.default_rng(axes)
+    weight = rng.choice([-128, 127], (6, 2, *(3,) * axes))
+    fields = layer_fields("y", I16, weight, zeros=[-128, 127, 0, 5, -7, 127])
+    window = Windows(
+        size=(3,) * axes,
+        strides=(2,) * axes,
+        dilations=(1,) * axes,
+        before=(1,) * axes,
+        after=(2,) * axes,
+    )
+    layer = IntegerConvolution(**fields | constants_of_3(I8, 16), windows=window, groups=3)
+    net = alone(layer, I16, (6, *(9,) * axes))
+    check(net, {"x": words(rng, I16, 3, 6, *(9,) * axes)})
+
+
+def test_windows_of_padding_alone():
+    """An average of no word is 0 once centred."""
+    window = Windows(size=(2,), strides=(2,), dilations=(1,), before=(4,), after=(0,))
+    nibble = Affine(scale=0.1, zero_point=3, qmin=-8, qmax=7)
+    pool = operations.IntegerAveragePool(
+        name="y", inputs=("x",), windows=window, input=nibble, **constants_of_3(I8)
+    )
+    check(alone(pool, nibble, (2, 5)), {"x": np.arange(10).reshape(1, 2, 5) - 5})
 
 
 def branched():
@@ -358,11 +419,26 @@ def test_a_pool_beyond_int32_is_refused():
 def test_wrong_inputs_are_named():
     """A missing input, and integers that its type does not hold."""
     model = integer_model(branched())
-    with pytest.raises(InvalidNetworkError, match="input 'a' is missing; there are ids"):
+    with pytest.raises(InvalidNetworkError, match="input 'a' is missing; got ids"):
         run_integer(model, {"ids": np.zeros((1, 3), int)})
     fed = {"ids": np.zeros((1, 3), int), "a": np.full((1, 2, 7), 128)}
     with pytest.raises(InvalidNetworkError, match=r"input 'a' has 128…128, which int8 does not"):
         run_integer(model, fed)
+    with pytest.raises(InvalidNetworkError, match="different batches: a has 2, ids has 1"):
+        run_integer(model, fed | {"a": np.zeros((2, 2, 7), int)})
+    with pytest.raises(InvalidNetworkError, match="no optimisation level 'most'; choose disabled,"):
+        session(model, "most")
+
+
+def test_a_session_of_a_float_model():
+    """What runs integer models also runs those that take reals."""
+    make, real = onnx.helper, onnx.TensorProto.FLOAT
+    x, y = (make.make_tensor_value_info(name, real, ["n", 2]) for name in "xy")
+    graph = make.make_graph([make.make_node("Neg", ["x"], ["y"])], "negative", [x], [y])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 21)], ir_version=10)
+    found = session(model, "all")({"x": np.array([[0.1, -3]])})["y"]
+    assert found.dtype == np.float32
+    assert found.tolist() == np.float32([[-0.1, 3]]).tolist()
 
 
 def test_without_onnx_runtime(monkeypatch):

@@ -97,7 +97,8 @@ def fold(site: Site) -> None:
     draft.spend(str(node), 8 * most)
     found = _evaluated(site, given)
     made = 0
-    for place, array in enumerate(found):
+    places = [place for place, name in enumerate(node.outputs) if name]
+    for place, array in zip(places, found, strict=True):
         made += array.nbytes if array.base is None or node.op not in _VIEWS else 0
         site.give_constant(array, place)
         _keep_stored(site, place)
@@ -108,11 +109,15 @@ _VIEWS = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "
 
 
 def _evaluated(site: Site, given: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    opsets = {"": site.draft.opset}
+    inputs = [onnx.ValueInfoProto(name=name) for name in given]
+    outputs = [onnx.ValueInfoProto(name=name) for name in site.node.outputs if name]
+    graph = onnx.GraphProto(name="node", node=[site.proto], input=inputs, output=outputs)
+    opset = onnx.OperatorSetIdProto(domain="", version=site.draft.opset)
+    model = onnx.ModelProto(graph=graph, opset_import=[opset], ir_version=8)
+    evaluator: Any = ReferenceEvaluator
     try:
         with np.errstate(all="ignore"):
-            evaluator = ReferenceEvaluator(site.proto, opsets=opsets)
-            found = evaluator.run(None, given)
+            found = evaluator(model).run(None, given)
             arrays = [np.asarray(each) for each in found]
     except Exception as error:  # whatever a damaged node makes of onnx's own code
         reason = printable(" ".join(str(error).split()))[:150]

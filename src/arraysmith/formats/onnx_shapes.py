@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 KEPT_ELEMENTS = 1024
 """Of a constant that shape inference may look into: shapes, axes, scales."""
 _MISSING_BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
+_NAMELESS = ("", "?", "*", "None")
+"""What exporters call sizes that have nothing to do with each other."""
 _TYPED_FIELDS = (
     "float_data",
     "int32_data",
@@ -165,7 +167,7 @@ def _set_input(
         )
     for number, (dimension, size) in enumerate(zip(dimensions, sizes, strict=True)):
         fixed = dimension.dim_value if dimension.dim_value > 0 else size
-        if dimension.dim_param:
+        if dimension.dim_param not in _NAMELESS:
             fixed = named.setdefault(dimension.dim_param, size)
         if fixed != size:
             raise InputFileError(

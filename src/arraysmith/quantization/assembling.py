@@ -1,4 +1,4 @@
-"""Building an integer network from parts that nobody has checked: see `parts`.
+"""Building a network from parts that nobody has checked: see `parts`.
 
 Every fact is decoded by the declared type of the record's field that it is for, so a new record
 needs no code here. The records check what they always check; this module sees to it that what they
@@ -7,6 +7,7 @@ get has the types they declare. Nothing is allocated that is not in a given arra
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
@@ -21,23 +22,26 @@ from arraysmith.affine import MAX_BITS, MIN_BITS, Affine, Requantization, intege
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.files import is_safe_name
 from arraysmith.networks.functions import Step
-from arraysmith.networks.graph import Input
+from arraysmith.networks.graph import FloatGraph, Input, WeightType
 from arraysmith.networks.operations import FloatOperation
 from arraysmith.networks.windows import Windows
 from arraysmith.quantization.network import IntegerNetwork
 from arraysmith.quantization.operations import IntegerLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
 TAG = "record"
 """The key of a record's own name."""
+WEIGHT_TYPE = "weight_type_"
+"""Before the numbers of a weight's type."""
 MAX_AXES = 31
 MAX_SIZE = (1 << 31) - 1
 MAX_WORDS = 1 << 40
 """Of one tensor: what a file may ask for, not what fits a machine."""
 _WIDEST = 1 << 62
+_KEYS = frozenset({"name", "inputs", "layers", "outputs"})
 # What the records import for type checkers alone.
 _NAMES = {
     "Affine": Affine,
@@ -47,6 +51,7 @@ _NAMES = {
     "Requantization": Requantization,
     "Step": Step,
     "Windows": Windows,
+    "np": np,
 }
 
 
@@ -56,11 +61,58 @@ def assemble(parts: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwo
     Raises:
         InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
     """
+    with _refusing():
+        found = _object(parts, _KEYS, "the network")
+        network = IntegerNetwork(
+            name=_name(found["name"]),
+            inputs=_inputs(found),
+            layers=tuple(_layers(found, get_args(IntegerLayer), numbers)),
+            outputs=_names(found["outputs"], "the outputs"),
+        )
+    _check_sizes(network.shapes)
+    return network
+
+
+def assemble_graph(parts: object, numbers: Mapping[str, NDArray[Any]]) -> FloatGraph:
+    """Build a float graph from its structure and its numbers, which may be infinite.
+
+    Raises:
+        InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
+    """
+    with _refusing():
+        found = _object(parts, _KEYS | {"types", "weight_types"}, "the network")
+        types = _object(found["types"], None, "the types")
+        weights = _object(found["weight_types"], None, "the types of weights")
+        sources = {each: _Source(name=_name(each), inputs=(), numbers=numbers) for each in weights}
+        graph = FloatGraph(
+            name=_name(found["name"]),
+            inputs=_inputs(found),
+            operations=tuple(_layers(found, get_args(FloatOperation), numbers, infinite=True)),
+            outputs=_names(found["outputs"], "the outputs"),
+            types={_name(tensor): _whole_affine(fact, tensor) for tensor, fact in types.items()},
+            weight_types={
+                each: _record(WeightType, fact, WEIGHT_TYPE, sources[each], {})
+                for each, fact in weights.items()
+            },
+        )
+    _check_sizes(graph.shapes)
+    unknown = sorted((types.keys() | weights.keys()) - graph.shapes.keys())
+    if unknown:
+        raise InvalidNetworkError(f"a type for {unknown[0]!r}, which is no tensor")
+    return graph
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever crafted parts provoke inside a record is one clear error."""
     try:
-        network = _network(parts, numbers)
+        yield
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise InvalidNetworkError(f"parts that make no network ({error})") from error
-    for name, shape in network.shapes.items():
+
+
+def _check_sizes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
         if (
             len(shape) > MAX_AXES
             or min(shape, default=1) < 1
@@ -71,7 +123,6 @@ def assemble(parts: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwo
                 f"tensor {name!r} of shape {_said(shape)}: choose at most {MAX_AXES} sizes of at "
                 f"least 1 and 2^{MAX_WORDS.bit_length() - 1} words"
             )
-    return network
 
 
 def tag_of(record: type) -> str:
@@ -92,6 +143,8 @@ class _Source:
     name: str
     inputs: tuple[str, ...]
     numbers: Mapping[str, NDArray[Any]]
+    infinite: bool = False
+    """Whether reals may be infinite, as the mask of an attention is."""
 
     def refuse(self, problem: str) -> InvalidNetworkError:
         return InvalidNetworkError(f"layer {self.name!r}: {problem}")
@@ -112,8 +165,9 @@ class _Source:
             )
         if not array.size:
             raise InvalidNetworkError(f"array {name!r} is empty")
-        if not np.isfinite(array).all():
-            raise InvalidNetworkError(f"array {name!r} holds NaN or infinity")
+        open_ = self.infinite and dtype.kind == "f"
+        if not (~np.isnan(array) if open_ else np.isfinite(array)).all():
+            raise InvalidNetworkError(f"array {name!r} holds NaN{'' if open_ else ' or infinity'}")
         if not _fits(array, dtype):
             raise InvalidNetworkError(f"array {name!r} holds values that are no {dtype}")
         return array.astype(dtype, copy=False)
@@ -126,46 +180,56 @@ def _fits(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     # 2^63 is the first float beyond int64, and -2^63 has no magnitude: both stay out.
     low, high = max(limits.min, -_WIDEST), min(limits.max, _WIDEST)
-    whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all())
-    return whole and bool(((array >= low) & (array <= high)).all())
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)  # the limits are beyond float16
+        if (array != np.floor(array)).any():
+            return False
+    return bool(((array >= low) & (array <= high)).all())
 
 
-def _network(parts: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwork:
-    found = _object(parts, {"name", "inputs", "layers", "outputs"}, "the network")
-    return IntegerNetwork(
-        name=_name(found["name"]),
-        inputs=tuple(_input(each) for each in _list(found["inputs"], "the inputs")),
-        layers=tuple(_layer(each, numbers) for each in _list(found["layers"], "the layers")),
-        outputs=_names(found["outputs"], "the outputs"),
-    )
+def _inputs(network: Mapping[str, Any]) -> tuple[Input, ...]:
+    return tuple(_input(each) for each in _list(network["inputs"], "the inputs"))
 
 
 def _input(part: object) -> Input:
     found = _object(part, {"name", "shape", "type", "rows"}, "an input")
     source = _Source(name=_name(found["name"]), inputs=(), numbers={})
-    type_ = found["type"]
-    if type_ is not None:
-        facts = _object(type_, {"scale", "zero_point", "bits", "signed"}, "an input's type")
-        scale = _plain(float, facts["scale"], "scale", source)
-        zero_point = _plain(int, facts["zero_point"], "zero_point", source)
-        kind = {"bits": facts["bits"], "signed": facts["signed"]}
-        type_ = _affine(kind, scale, zero_point, "type", source)
-    shape = _tuple(tuple[int, ...], found["shape"], "shape", source)
+    fact = found["type"]
     rows = _plain(int, found["rows"], "rows", source)
     if rows < 0:
         raise source.refuse(f"field 'rows' is {rows}, needs at least 0")
-    return Input(name=source.name, shape=shape, type=type_, rows=rows)
+    return Input(
+        name=source.name,
+        shape=_tuple(tuple[int, ...], found["shape"], "shape", source),
+        type=None if fact is None else _whole_affine(fact, source.name),
+        rows=rows,
+    )
 
 
-def _layer(part: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerLayer:
-    if not isinstance(part, dict):
-        raise InvalidNetworkError(f"a layer is {_said(part)}, expected an object")
-    name = _name(part.get("name"))
-    inputs = _names(part.get("inputs"), f"the inputs of layer {name!r}")
-    source = _Source(name=name, inputs=inputs, numbers=numbers)
-    rest = {key: value for key, value in part.items() if key not in ("name", "inputs")}
-    layer: IntegerLayer = _tagged(get_args(IntegerLayer), rest, "", source)
-    return layer
+def _whole_affine(part: object, tensor: str) -> Affine:
+    """A type that has its numbers with it."""
+    source = _Source(name=tensor, inputs=(), numbers={})
+    facts = _object(part, {"scale", "zero_point", "bits", "signed"}, f"the type of {tensor!r}")
+    scale = _plain(float, facts["scale"], "scale", source)
+    zero_point = _plain(int, facts["zero_point"], "zero_point", source)
+    kind = {"bits": facts["bits"], "signed": facts["signed"]}
+    return _affine(kind, scale, zero_point, "type", source)
+
+
+def _layers(
+    network: Mapping[str, Any],
+    records: Sequence[type],
+    numbers: Mapping[str, NDArray[Any]],
+    *,
+    infinite: bool = False,
+) -> Iterator[Any]:
+    for part in _list(network["layers"], "the layers"):
+        found = _object(part, None, "a layer")
+        name = _name(found.get("name"))
+        inputs = _names(found.get("inputs"), f"the inputs of layer {name!r}")
+        source = _Source(name=name, inputs=inputs, numbers=numbers, infinite=infinite)
+        rest = {key: value for key, value in found.items() if key not in ("name", "inputs")}
+        yield _tagged(records, rest, "", source)
 
 
 def _tagged(records: Sequence[type], part: object, prefix: str, source: _Source) -> Any:  # noqa: ANN401
@@ -278,10 +342,12 @@ def _list(part: object, what: str) -> list[Any]:
     return part
 
 
-def _object(part: object, keys: AbstractSet[str], what: str) -> dict[str, Any]:
-    """A dictionary of exactly these keys."""
+def _object(part: object, keys: AbstractSet[str] | None, what: str) -> dict[str, Any]:
+    """A dictionary, of exactly these keys where they are given."""
     if not isinstance(part, dict):
         raise InvalidNetworkError(f"{what}: {_said(part)}, expected an object")
+    if keys is None:
+        return part
     for problem, found in (("unknown", part.keys() - keys), ("no", keys - part.keys())):
         if found:
             raise InvalidNetworkError(f"{what}: {problem} field {_said(min(found, key=str))}")

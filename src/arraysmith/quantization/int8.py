@@ -192,14 +192,13 @@ def _single(constants: Requantization) -> tuple[int, int]:
 def _convolution(layer: IntegerConvolution, x: Array) -> Array:
     """(batch, in, spatial…) to (batch, out, positions…)."""
     groups, (out, depth) = layer.groups, layer.weight.shape[:2]
-    weight = layer.centred_weight.reshape(groups, out // groups, depth, *layer.windows.size)
+    weight = layer.centred_weight.reshape(groups, out // groups, depth, -1)
     acc = _along(layer.bias.astype(np.int64), x.ndim, 1)
     # A padded zx is a padded 0 once the zero point is gone.
-    for tap, seen in taps(x - layer.input.zero_point, layer.windows, 0):
+    for tap, seen in enumerate(taps(x - layer.input.zero_point, layer.windows, 0)):
         batch, positions = len(x), seen.shape[2:]
         columns = seen.reshape(batch, groups, depth, -1)
-        taken = weight[(..., *tap)]  # (groups, out / groups, in / groups)
-        products = np.einsum("goi,bgip->bgop", taken, columns)
+        products = np.einsum("goi,bgip->bgop", weight[..., tap], columns)
         acc = acc + products.reshape(batch, out, *positions)  # (2)
     return _finish(layer, acc, axis=1, pool=layer.pool)
 
@@ -275,9 +274,7 @@ def _table(layer: IntegerTable, x: Array) -> Array:
 
 def _average_pool(layer: IntegerAveragePool, x: Array) -> Array:
     centred = x - layer.input.zero_point
-    total: Array = sum(
-        (seen for _, seen in taps(centred, layer.windows, 0)), np.zeros((), np.int64)
-    )
+    total: Array = sum(taps(centred, layer.windows, 0), np.zeros((), np.int64))
     constants, positions = layer.requantization, total.shape[2:]
     if len(constants.multiplier) == 1:
         return requantize(total, *_single(constants), layer.output)

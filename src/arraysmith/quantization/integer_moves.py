@@ -37,8 +37,8 @@ def aligned(*arrays: Array) -> tuple[Array, ...]:
     return tuple(x.reshape(len(x), *(1,) * (rank - x.ndim), *x.shape[1:]) for x in arrays)
 
 
-def taps(x: Array, windows: Windows, padding: int) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Every tap of a window with the words it sees.
+def taps(x: Array, windows: Windows, padding: int) -> Iterator[Array]:
+    """What every tap of a window sees, row-major: the words under it at all positions.
 
     Args:
         x: (batch, channels, spatial…).
@@ -46,7 +46,7 @@ def taps(x: Array, windows: Windows, padding: int) -> Iterator[tuple[tuple[int, 
         padding: the word that is padded.
 
     Yields:
-        The place in the window, one index an axis, and (batch, channels, positions…).
+        (batch, channels, positions…), a tap each.
     """
     pairs = tuple(zip(windows.before, windows.after, strict=True))
     padded = np.pad(x, ((0, 0), (0, 0), *pairs), constant_values=padding)
@@ -57,7 +57,7 @@ def taps(x: Array, windows: Windows, padding: int) -> Iterator[tuple[tuple[int, 
             slice(start, start + (many - 1) * stride + 1, stride)
             for start, many, stride in zip(starts, positions, windows.strides, strict=True)
         )
-        yield tap, padded[:, :, *places]
+        yield padded[:, :, *places]
 
 
 def _reshape(layer: Reshape, x: Array) -> Array:
@@ -97,7 +97,7 @@ def _concat(layer: Concat, *arrays: Array) -> Array:
 
 def _max_pool(layer: MaxPool, x: Array) -> Array:
     least = np.iinfo(np.int64).min  # never the greatest: no window is padding alone
-    return np.max([seen for _, seen in taps(x, layer.windows, least)], axis=0)
+    return np.max(list(taps(x, layer.windows, least)), axis=0)
 
 
 MOVED: dict[type, Callable[..., Array]] = {

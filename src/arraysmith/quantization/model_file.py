@@ -1,4 +1,4 @@
-"""An integer network as one file: `quant_model.pth` of torch tensors, or safetensors.
+"""A network as one file: `quant_model.pth` of torch tensors, or safetensors.
 
 Both hold the same parts: all numbers as tensors, the structure as JSON. A `.pth` file is read with
 `weights_only=True`, so nothing in it can run.
@@ -19,7 +19,13 @@ from safetensors.numpy import save as save_safetensors
 from arraysmith.errors import InputFileError, InvalidNetworkError
 from arraysmith.files import read_bytes, write_bytes
 from arraysmith.learning.checkpoint import UNDECODABLE, load_plain
-from arraysmith.quantization.parts import assemble, take_apart
+from arraysmith.quantization.parts import (
+    assemble,
+    assemble_graph,
+    graph_arrays,
+    graph_structure,
+    take_apart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +33,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from arraysmith.networks.graph import FloatGraph
     from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.parts import Numbers, Structure
 
 FORMAT = "arraysmith-int8-2"
+FLOAT_FORMAT = "arraysmith-graph-1"
 EARLIER = ("arraysmith-int8-1",)
 SAFETENSORS = ".safetensors"
 
@@ -41,8 +50,8 @@ def save(path: Path, network: IntegerNetwork) -> None:
         InvalidNetworkError: a number that no file could hold, such as NaN.
         OutputError: the file cannot be written.
     """
-    encode = safetensors_bytes if path.suffix == SAFETENSORS else _torch_bytes
-    write_bytes(path, encode(network))
+    encode = _safetensors_bytes if path.suffix == SAFETENSORS else _torch_bytes
+    write_bytes(path, encode(FORMAT, *take_apart(network)))
 
 
 def load(path: Path) -> IntegerNetwork:
@@ -51,6 +60,60 @@ def load(path: Path) -> IntegerNetwork:
     Raises:
         InputFileError: not such a file, or parts that do not fit.
     """
+    parts, numbers = _read(path, FORMAT, "quant_model.pth that `arraysmith quantize` wrote")
+    try:
+        return assemble(parts, numbers)
+    except InvalidNetworkError as error:
+        raise InputFileError(f"{path}: {error}") from error
+
+
+def save_float(path: Path, graph: FloatGraph) -> None:
+    """Write a float graph as `save` does.
+
+    Raises:
+        InvalidNetworkError: a number that is NaN.
+        OutputError: the file cannot be written.
+    """
+    graph = assemble_graph(graph_structure(graph), graph_arrays(graph))
+    encode = _safetensors_bytes if path.suffix == SAFETENSORS else _torch_bytes
+    write_bytes(path, encode(FLOAT_FORMAT, graph_structure(graph), graph_arrays(graph)))
+
+
+def load_float(path: Path) -> FloatGraph:
+    """Read a float graph.
+
+    Raises:
+        InputFileError: not such a file, or parts that do not fit.
+    """
+    parts, numbers = _read(path, FLOAT_FORMAT, "float model that `arraysmith quantize` wrote")
+    try:
+        return assemble_graph(parts, numbers)
+    except InvalidNetworkError as error:
+        raise InputFileError(f"{path}: {error}") from error
+
+
+def safetensors_bytes(network: IntegerNetwork) -> bytes:
+    """A network as the content of a safetensors file."""
+    return _safetensors_bytes(FORMAT, *take_apart(network))
+
+
+def _safetensors_bytes(format_: str, parts: Structure, numbers: Numbers) -> bytes:
+    described = {"format": format_, "structure": msgspec.json.encode(parts).decode()}
+    whole = {name: np.array(array, order="C") for name, array in numbers.items()}
+    encoded: bytes = save_safetensors(whole, described)
+    return encoded
+
+
+def _torch_bytes(format_: str, parts: Structure, numbers: Numbers) -> bytes:
+    tensors = {name: torch.tensor(array) for name, array in numbers.items()}
+    described = {"format": format_, "structure": msgspec.json.encode(parts).decode()}
+    buffer = io.BytesIO()
+    torch.save({**described, "tensors": tensors}, buffer)
+    return buffer.getvalue()
+
+
+def _read(path: Path, format_: str, wanted: str) -> tuple[object, Numbers]:
+    """Structure and numbers of a file of a format."""
     content = read_bytes(path)
     decode = _read_safetensors if path.suffix == SAFETENSORS else load_plain
     found = decode(path, content)
@@ -58,36 +121,15 @@ def load(path: Path) -> IntegerNetwork:
         raise InputFileError(
             f"{path}: format {found['format']!r} is of an earlier Arraysmith; quantize again"
         )
-    if found.get("format") != FORMAT:
+    if found.get("format") != format_:
         raise InputFileError(
-            f"{path}: format {found.get('format')!r:.60}, expected {FORMAT!r}; "
-            "give a quant_model.pth that `arraysmith quantize` wrote"
+            f"{path}: format {found.get('format')!r:.60}, expected {format_!r}; give a {wanted}"
         )
     try:
         parts = msgspec.json.decode(found["structure"])
-        return assemble(parts, {name: _array(each) for name, each in found["tensors"].items()})
-    except InvalidNetworkError as error:
-        raise InputFileError(f"{path}: {error}") from error
+        return parts, {name: _array(each) for name, each in found["tensors"].items()}
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, *UNDECODABLE) as error:
         raise InputFileError(f"{path}: a damaged model ({error}); quantize again") from error
-
-
-def safetensors_bytes(network: IntegerNetwork) -> bytes:
-    """A network as the content of a safetensors file."""
-    parts, numbers = take_apart(network)
-    described = {"format": FORMAT, "structure": msgspec.json.encode(parts).decode()}
-    whole = {name: np.array(array, order="C") for name, array in numbers.items()}
-    encoded: bytes = save_safetensors(whole, described)
-    return encoded
-
-
-def _torch_bytes(network: IntegerNetwork) -> bytes:
-    parts, numbers = take_apart(network)
-    tensors = {name: torch.tensor(array) for name, array in numbers.items()}
-    described = {"format": FORMAT, "structure": msgspec.json.encode(parts).decode()}
-    buffer = io.BytesIO()
-    torch.save({**described, "tensors": tensors}, buffer)
-    return buffer.getvalue()
 
 
 def _array(found: object) -> NDArray[Any]:

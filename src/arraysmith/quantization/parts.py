@@ -1,4 +1,4 @@
-"""An integer network taken apart, for files: its structure as plain JSON, its numbers as arrays.
+"""A network taken apart, for files: its structure as plain JSON, its numbers as arrays.
 
 Every file format writes these parts and builds the network from them again, so all formats hold the
 same and are checked the same way. Parts are made from the fields of the records, whatever record it
@@ -20,14 +20,15 @@ from arraysmith.affine import Affine, integer_range
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.networks.moves import Move
 from arraysmith.quantization import assembling
-from arraysmith.quantization.assembling import TAG, prefix_of, tag_of
+from arraysmith.quantization.assembling import TAG, WEIGHT_TYPE, prefix_of, tag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from arraysmith.networks.graph import Input
+    from arraysmith.networks.graph import FloatGraph, Input
+    from arraysmith.networks.operations import FloatOperation
     from arraysmith.quantization.network import IntegerNetwork
     from arraysmith.quantization.operations import IntegerLayer
 
@@ -41,15 +42,7 @@ def structure(network: IntegerNetwork) -> Structure:
     for island in network.islands:
         if (island.operation.name, island.operation.inputs) != (island.name, island.inputs):
             raise island.refuse("its operation has another name or other inputs")
-    return {
-        "name": network.name,
-        "inputs": [_input_facts(given) for given in network.inputs],
-        "layers": [
-            {"name": layer.name, "inputs": list(layer.inputs), **_facts(layer)}
-            for layer in network.layers
-        ],
-        "outputs": list(network.outputs),
-    }
+    return _graph_facts(network, network.layers)
 
 
 def arrays(network: IntegerNetwork) -> Numbers:
@@ -83,10 +76,48 @@ def assemble(parts: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwo
         InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
     """
     network = assembling.assemble(parts, numbers)
-    unknown = sorted(set(numbers) - set(arrays(network)))
+    _check_used(numbers, arrays(network))
+    return network
+
+
+def graph_structure(graph: FloatGraph) -> Structure:
+    """What a float graph is, without its numbers."""
+    return {
+        **_graph_facts(graph, graph.operations),
+        "types": {tensor: _whole_affine(type_) for tensor, type_ in graph.types.items()},
+        "weight_types": {name: _facts(type_) for name, type_ in graph.weight_types.items()},
+    }
+
+
+def graph_arrays(graph: FloatGraph) -> Numbers:
+    """All numbers of a float graph, by name: `conv1.weight`, `conv1.weight_type_scale`."""
+    found = {
+        f"{each.name}.{key}": array
+        for each in graph.operations
+        for key, array in _field_numbers(each, "")
+    }
+    for name, type_ in graph.weight_types.items():
+        for key, array in _field_numbers(type_, WEIGHT_TYPE):
+            found[f"{name}.{key}"] = array
+    return found
+
+
+def assemble_graph(parts: object, numbers: Mapping[str, NDArray[Any]]) -> FloatGraph:
+    """Build a float graph from its parts, which nobody has checked.
+
+    Raises:
+        InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
+    """
+    graph = assembling.assemble_graph(parts, numbers)
+    _check_used(numbers, graph_arrays(graph))
+    return graph
+
+
+def _check_used(numbers: Mapping[str, object], used: Mapping[str, object]) -> None:
+    """Every number must have its place."""
+    unknown = sorted(set(numbers) - set(used))
     if unknown:
         raise InvalidNetworkError(f"array {unknown[0]!r} belongs to no layer")
-    return network
 
 
 def width(layer: IntegerLayer, key: str, array: NDArray[Any]) -> int | None:
@@ -119,15 +150,30 @@ def width(layer: IntegerLayer, key: str, array: NDArray[Any]) -> int | None:
 # ---- taking apart
 
 
+def _graph_facts(
+    network: IntegerNetwork | FloatGraph, layers: Iterable[IntegerLayer | FloatOperation]
+) -> Structure:
+    return {
+        "name": network.name,
+        "inputs": [_input_facts(given) for given in network.inputs],
+        "layers": [
+            {"name": layer.name, "inputs": list(layer.inputs), **_facts(layer)} for layer in layers
+        ],
+        "outputs": list(network.outputs),
+    }
+
+
 def _input_facts(given: Input) -> Structure:
-    kind = given.type
     return {
         "name": given.name,
         "shape": _facts(given.shape),
-        "type": kind
-        and {"scale": float(kind.scale), "zero_point": int(kind.zero_point), **_facts(kind)},
+        "type": None if given.type is None else _whole_affine(given.type),
         "rows": int(given.rows),
     }
+
+
+def _whole_affine(type_: Affine) -> Structure:
+    return {"scale": float(type_.scale), "zero_point": int(type_.zero_point), **_facts(type_)}
 
 
 def _facts(value: Any) -> Any:  # noqa: ANN401 (a field of any record)
