@@ -49,7 +49,9 @@ def average_pool(draft: QdqDraft, layer: IntegerAveragePool) -> None:
     real = draft.real(layer.inputs[0])
     include = None if draft.exact else _counts_padding(layer, shape, factors)
     if include is not None:
+        # Even dilations of 1 are an attribute that ONNX Runtime 1.32 does not take when it fuses.
         attributes = window_attributes(windows)
+        del attributes["dilations"]
         real = draft.emit("AveragePool", real, count_include_pad=include, **attributes)
     else:
         real = _windowed_sum(draft, layer, real, shape[0])
