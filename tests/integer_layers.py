@@ -291,8 +291,8 @@ def layer_norm(rng):
     return layer, [(input_, (4, size))]
 
 
-def move(rng):
-    """A move, drawn."""
+def move(rng, kind):
+    """A move of one of `MOVE_KINDS` kinds."""
     type_ = affine(rng)
     fill = int(words(rng, type_, 1)[0])
     axes = int(rng.integers(1, 3))
@@ -314,7 +314,7 @@ def move(rng):
             [(type_, (3, 4)), (type_, (3, 2))],
         ),
         (moves.MaxPool(**a, windows=window), [(type_, image)]),
-    ][rng.integers(9)]
+    ][kind]
 
 
 MAKERS = (
@@ -329,5 +329,5 @@ MAKERS = (
     mean,
     softmax,
     layer_norm,
-    move,
 )
+MOVE_KINDS = 9

@@ -21,7 +21,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from exact_integers import exact  # noqa: E402
-from integer_layers import MAKERS, finish, network, weights, words  # noqa: E402
+from integer_layers import MAKERS, MOVE_KINDS, finish, move, network, weights, words  # noqa: E402
+from network_cases import ALL_KINDS, random_inputs, random_network  # noqa: E402
 
 from arraysmith.quantization import int8  # noqa: E402
 from arraysmith.quantization.onnx_integer import export_integer, integer_model  # noqa: E402
@@ -80,6 +81,24 @@ def test_every_record(maker):
     for seed in range(12):
         layer, given = maker(np.random.default_rng([seed, MAKERS.index(maker)]))
         check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("kind", range(MOVE_KINDS))
+def test_every_move(kind):
+    """Random moves of each kind, in every container."""
+    for seed in range(6):
+        layer, given = move(np.random.default_rng([seed, kind]), kind)
+        check(*network(layer, given, batch=1 if seed % 2 else 3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_random_networks(size):
+    """Graphs of all records that have an integer form: every layer's tensor, at every level."""
+    kinds = [kind for kind in ALL_KINDS if kind is not operations.FloatIsland]
+    for seed in range(8):
+        rng = np.random.default_rng([seed, size])
+        net = random_network(rng, layers=10, kinds=kinds)
+        check(net, random_inputs(net, rng, batch=size))
 
 
 def layer_fields(name, input_, weight, *, zeros=0, bits=8, bias=0):
@@ -220,7 +239,16 @@ def test_a_variance_near_the_end_of_int64():
         right_shift=24,
     )
     rows = np.stack([rng.choice([-32768, 32767], size), rng.integers(-32768, 32768, size)])
-    check(alone(layer, I16, (size,)), {"x": rows})
+    model = check(alone(layer, I16, (size,)), {"x": rows})
+    check_sums(model)
+
+
+def check_sums(model):
+    """ReduceSum reads int32 alone: of int64 ONNX Runtime adds doubles, 2^53 + 1 being 2^53."""
+    whole = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    kinds = {each.name: each.type.tensor_type.elem_type for each in whole.graph.value_info}
+    read = {node.input[0] for node in model.graph.node if node.op_type == "ReduceSum"}
+    assert {kinds[name] for name in read} == {onnx.TensorProto.INT32}
 
 
 def constants_of_3(output, shift=12):
@@ -400,6 +428,17 @@ def test_wrong_inputs_are_named():
         run_integer(model, fed | {"a": np.zeros((2, 2, 7), int)})
     with pytest.raises(InvalidNetworkError, match="no optimisation level 'most'; choose disabled,"):
         session(model, "most")
+
+
+def test_a_session_of_a_float_model():
+    """What runs integer models also runs those that take reals."""
+    make, real = onnx.helper, onnx.TensorProto.FLOAT
+    x, y = (make.make_tensor_value_info(name, real, ["n", 2]) for name in "xy")
+    graph = make.make_graph([make.make_node("Neg", ["x"], ["y"])], "negative", [x], [y])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 21)], ir_version=10)
+    found = session(model, "all")({"x": np.array([[0.1, -3]])})["y"]
+    assert found.dtype == np.float32
+    assert found.tolist() == np.float32([[-0.1, 3]]).tolist()
 
 
 def test_without_onnx_runtime(monkeypatch):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from arraysmith.flow.quantization import (
         compare_schemes,
         evaluate,
-        evaluate_samples,
         export,
         quantize,
     )
@@ -63,7 +62,6 @@ __all__ = [
     "compare_schemes",
     "demo",
     "evaluate",
-    "evaluate_samples",
     "explore",
     "export",
     "fetch_mnist",
@@ -103,7 +101,6 @@ _HOMES = {
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
     "evaluate": "flow.quantization",
-    "evaluate_samples": "flow.quantization",
     "explore": "flow.exploration",
     "export": "flow.quantization",
     "fetch_mnist": "flow.learning",

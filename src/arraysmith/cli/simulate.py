@@ -13,11 +13,8 @@ from arraysmith.cli.options import (
     bandwidth_option,
     buffer_option,
     json_option,
-    kind_option,
-    model_argument,
     quiet_option,
-    shape_option,
-    topology_option,
+    workload_options,
 )
 from arraysmith.cli.physical import simulate_under_physical
 from arraysmith.cli.physical_options import (
@@ -46,10 +43,7 @@ _BELONGS = {
 
 @click.command()
 @model_option
-@model_argument
-@topology_option
-@kind_option
-@shape_option
+@workload_options
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="SCALE-Sim config file.")
 @click.option(
     "-p",

@@ -111,10 +111,10 @@ def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.flo
     for batch in samples.batches(batch_size(graph)):
         for name, x in trace(graph, tensors_of(batch)):
             if name in axes:
-                channels = x.movedim(axes[name], 1).flatten(2)
-                found = channels.sum(2) if channels.ndim == 3 else channels
-                sums[name] = sums.get(name, 0.0) + found.double().sum(0).numpy()
-                words[name] = words.get(name, 0) + x.numel() // x.shape[axes[name]]
+                channels = x.movedim(axes[name], 1)
+                of_sample = channels.reshape(*channels.shape[:2], -1).sum(2)
+                sums[name] = sums.get(name, 0.0) + of_sample.double().sum(0).numpy()
+                words[name] = words.get(name, 0) + x.numel() // channels.shape[1]
     return {name: total / words[name] for name, total in sums.items()}
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from arraysmith.networks.operations import ChannelAffine, Convolution, Elementwise, Linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from arraysmith.networks.graph import FloatGraph
     from arraysmith.networks.operations import FloatOperation
+
+    Readers = Mapping[str, tuple[FloatOperation, ...]]
 
 
 def simplified(graph: FloatGraph) -> FloatGraph:
@@ -48,35 +50,36 @@ def _fold_one(graph: FloatGraph) -> tuple[FloatGraph, bool]:
         if not isinstance(affine, ChannelAffine):
             continue
         before = made.get(affine.inputs[0])
-        if before is not None and _folds_behind(graph, before):
+        if before is not None and _folds_behind(graph, readers, before):
             kept = affine.name if affine.name in graph.outputs else before.name
             merged = replace(_behind(before, affine), name=kept)
             return _merged(graph, before, affine, merged), True
-        after = readers[affine.name]
-        if len(after) == 1 and _folds_ahead(graph, made, affine, after[0]):
-            return _merged(graph, affine, after[0], _ahead(affine, after[0])), True
+        if _folds_ahead(graph, readers, made, affine):
+            (after,) = readers[affine.name]
+            return _merged(graph, affine, after, _ahead(affine, after)), True
     return graph, False
 
 
-def _alone(graph: FloatGraph, tensor: str) -> bool:
+def _alone(graph: FloatGraph, readers: Readers, tensor: str) -> bool:
     """Whether one operation reads a tensor and nothing else holds on to it."""
     held = tensor in graph.outputs or tensor in graph.types
-    return not held and len(graph.readers[tensor]) == 1
+    return not held and len(readers[tensor]) == 1
 
 
-def _folds_behind(graph: FloatGraph, before: FloatOperation) -> bool:
+def _folds_behind(graph: FloatGraph, readers: Readers, before: FloatOperation) -> bool:
     weighted = isinstance(before, Convolution) or (
         isinstance(before, Linear) and len(graph.shapes[before.name]) == 1
     )
-    return weighted and before.name not in graph.weight_types and _alone(graph, before.name)
+    typed = before.name in graph.weight_types
+    return weighted and not typed and _alone(graph, readers, before.name)
 
 
 def _folds_ahead(
-    graph: FloatGraph,
-    made: dict[str, FloatOperation],
-    affine: ChannelAffine,
-    after: FloatOperation,
+    graph: FloatGraph, readers: Readers, made: Mapping[str, FloatOperation], affine: ChannelAffine
 ) -> bool:
+    if not _alone(graph, readers, affine.name):
+        return False
+    (after,) = readers[affine.name]
     maker = made.get(affine.inputs[0])
     while isinstance(maker, Elementwise):
         maker = made.get(maker.inputs[0])
@@ -88,7 +91,6 @@ def _folds_ahead(
         fits
         and not isinstance(maker, Convolution | Linear)
         and after.name not in graph.weight_types
-        and _alone(graph, affine.name)
     )
 
 
@@ -155,11 +157,12 @@ def _renamed(operation: FloatOperation, old: str, new: str) -> FloatOperation:
 def fuse_steps(graph: FloatGraph) -> FloatGraph:
     """Element-wise functions that nobody else reads between become one, by the last one's name."""
     made: dict[str, FloatOperation] = {}
+    readers = graph.readers
     for operation in graph.operations:
         fused = operation
         if isinstance(operation, Elementwise):
             before = made.get(operation.inputs[0])
-            if isinstance(before, Elementwise) and _alone(graph, before.name):
+            if isinstance(before, Elementwise) and _alone(graph, readers, before.name):
                 steps = (*before.steps, *operation.steps)
                 fused = replace(operation, inputs=before.inputs, steps=steps)
                 del made[before.name]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
+from arraysmith.files import sha256
+
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from onnx import NodeProto, TensorProto
@@ -43,7 +45,7 @@ class Draft:
         self.shapes = network.shapes
         self.types = network.types
         self.nodes: list[NodeProto] = []
-        self.constants: dict[tuple[str, Shape, bytes], TensorProto] = {}
+        self.constants: dict[tuple[str, Shape, str], TensorProto] = {}
         self.carriers = {each.name: input_carrier(each) for each in network.inputs}
         self.single: set[str] = set()
         """Tensors whose batch is 1, for they depend on no input."""
@@ -93,7 +95,7 @@ class Draft:
 
     def _constant(self, values: Integers) -> str:
         array: NDArray[Any] = np.asarray(values)
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, sha256(array.tobytes()))
         if key not in self.constants:
             name = f"/{array.dtype}/{len(self.constants)}"
             self.constants[key] = numpy_helper.from_array(array, name)

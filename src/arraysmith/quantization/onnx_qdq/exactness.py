@@ -58,6 +58,17 @@ class SumPlan:
     """What is added against ties."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Integers N of a sum (Σ Ni·mi)/2^n."""
+
+    scale: float
+    """Of the real that stands for N."""
+    bound: int
+    """|N| and all partial sums in it are at most this."""
+    multiplier: int
+
+
 def ordinary_product(layer: WeightedLayer) -> ProductPlan:
     """The stated scales; the mean of a pool."""
     return ProductPlan(weight_scale=layer.weight_scale, tap=1 / layer.pooled, nudge=None)
@@ -129,38 +140,31 @@ def reach(type_: Affine) -> int:
 
 
 def plan_sum(
-    layer: Move,
-    scales: Sequence[float],
-    bounds: Sequence[int],
-    multipliers: Sequence[int],
-    right_shift: int,
-    output: Affine,
-    *,
-    exact: bool,
+    layer: Move, output: Affine, terms: Sequence[Term], right_shift: int, *, exact: bool
 ) -> SumPlan:
-    """What Σ Ni·mi/2^n is over reals, Ni of scale scales[i] and |Ni| ≤ bounds[i].
+    """What (Σ Ni·mi)/2^n is over reals.
 
     Without `exact`, a factor that is 1 but for the rounding of m is 1.
 
     Raises:
-        InvalidNetworkError: `exact`, and a sum can be too large for (11).
+        InvalidNetworkError: `exact`, and a sum can be too large for (11), or a scale is no power of
+            two.
     """
-    if exact:
-        total = sum(bound * abs(m) for bound, m in zip(bounds, multipliers, strict=True))
-        for what, scale in (*(("input", scale) for scale in scales), ("output", output.scale)):
-            power_of_two(layer, what, scale)
-        nudge = _nudge(layer, output, total, right_shift, *multipliers)
     factors = [
-        math.ldexp(m, -right_shift) * output.scale / scale
-        for m, scale in zip(multipliers, scales, strict=True)
+        math.ldexp(term.multiplier, -right_shift) * output.scale / term.scale for term in terms
     ]
-    if not exact:
-        tolerance = [1 / max(abs(m), 1) for m in multipliers]
-        near = [abs(abs(f) - 1) <= rest for f, rest in zip(factors, tolerance, strict=True)]
-        factors = [
-            math.copysign(1.0, f) if is_one else f for f, is_one in zip(factors, near, strict=True)
-        ]
-    return SumPlan(factors=tuple(factors), nudge=nudge if exact else None)
+    if exact:
+        for what, scale in (*(("input", term.scale) for term in terms), ("output", output.scale)):
+            power_of_two(layer, what, scale)
+        total = sum(term.bound * abs(term.multiplier) for term in terms)
+        multipliers = [term.multiplier for term in terms]
+        nudge = _nudge(layer, output, total, right_shift, *multipliers)
+        return SumPlan(factors=tuple(factors), nudge=nudge)
+    rounded = [
+        math.copysign(1.0, factor) if abs(abs(factor) - 1) * abs(term.multiplier) <= 1 else factor
+        for factor, term in zip(factors, terms, strict=True)
+    ]
+    return SumPlan(factors=tuple(rounded), nudge=None)
 
 
 def power_of_two(layer: Move, what: str, scale: float) -> int:

@@ -1,4 +1,4 @@
-"""Tables, averages, softmax, layer norms, lookups and constants between QDQ pairs."""
+"""Average pools, softmax and layer norms over floats, between QDQ pairs."""
 
 from __future__ import annotations
 
@@ -7,59 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.quantization.onnx_qdq.draft import carrier, float32
-from arraysmith.quantization.onnx_qdq.exactness import plan_sum, reach
+from arraysmith.quantization.onnx_qdq.draft import float32
+from arraysmith.quantization.onnx_qdq.exactness import Term, plan_sum, reach
 from arraysmith.quantization.onnx_qdq.products import window_attributes
 from arraysmith.quantization.operations import FRACTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from arraysmith.quantization.onnx_qdq.draft import Draft
+    from arraysmith.quantization.onnx_qdq.draft import QdqDraft
     from arraysmith.quantization.operations import (
         IntegerAveragePool,
-        IntegerConstant,
         IntegerLayerNorm,
-        IntegerLookup,
         IntegerSoftmax,
-        IntegerTable,
     )
 
 
-def emit_table(draft: Draft, layer: IntegerTable) -> None:
-    """A Gather on the integers: the same entries, whatever function they came from."""
-    shape, values = draft.shapes[layer.name], layer.table.shape[-1]
-    index = draft.cast(layer.inputs[0], np.int32)
-    first = np.full(len(layer.table) if layer.table.ndim == 2 else 1, -layer.input.qmin, np.int32)
-    first += np.arange(len(first), dtype=np.int32) * values
-    offset = first.reshape(-1, *(1,) * (len(shape) - 1)) if len(first) > 1 else first[0]
-    index = draft.emit("Add", index, np.asarray(offset)) if first.any() else index
-    _gather(draft, layer, layer.table.reshape(-1), index)
-
-
-def emit_lookup(draft: Draft, layer: IntegerLookup) -> None:
-    """A Gather of integer rows."""
-    _gather(draft, layer, layer.table, draft.given(layer.inputs[0]))
-
-
-def _gather(
-    draft: Draft, layer: IntegerTable | IntegerLookup, table: NDArray[np.int64], index: str
-) -> None:
-    kind = carrier(layer.output.bits, signed=layer.output.signed)
-    found = draft.emit("Gather", draft.stored("table", table.astype(kind)), index, axis=0)
-    draft.name_last(found, layer.name)
-    draft.dequantize(layer.output)
-
-
-def emit_constant(draft: Draft, layer: IntegerConstant) -> None:
-    """Stored integers, with a batch of one."""
-    kind = carrier(layer.output.bits, signed=layer.output.signed)
-    value = draft.emit("Identity", draft.stored("value", layer.value[None].astype(kind)))
-    draft.name_last(value, layer.name)
-    draft.dequantize(layer.output)
-
-
-def emit_average_pool(draft: Draft, layer: IntegerAveragePool) -> None:
+def average_pool(draft: QdqDraft, layer: IntegerAveragePool) -> None:
     """AveragePool where the counts are its own; else a Conv of ones and a factor a position.
 
     In exact mode always the latter, for m/2^n is no exact 1/count.
@@ -70,7 +34,11 @@ def emit_average_pool(draft: Draft, layer: IntegerAveragePool) -> None:
     bound = windows.area * reach(layer.input)
     plans = {
         (m, n): plan_sum(
-            layer, (layer.input.scale,), (bound,), (m,), n, layer.output, exact=draft.exact
+            layer,
+            layer.output,
+            [Term(scale=layer.input.scale, bound=bound, multiplier=m)],
+            n,
+            exact=draft.exact,
         )
         for m, n in set(pairs)
     }
@@ -87,10 +55,10 @@ def emit_average_pool(draft: Draft, layer: IntegerAveragePool) -> None:
         real = draft.emit("Mul", real, float32(factors).reshape(positions))
     if draft.exact:
         real = draft.emit("Add", real, float32(nudges).reshape(positions))
-    draft.quantize(real, layer.output)
+    draft.quantize(real, layer.inputs, layer.output)
 
 
-def _windowed_sum(draft: Draft, layer: IntegerAveragePool, real: str, channels: int) -> str:
+def _windowed_sum(draft: QdqDraft, layer: IntegerAveragePool, real: str, channels: int) -> str:
     ones = np.ones((channels, 1, *layer.windows.size), np.int8)
     weight = draft.emit(
         "DequantizeLinear", draft.stored("ones", ones), float32(1.0), np.array(0, np.int8)
@@ -113,16 +81,14 @@ def _counts_padding(
     return None
 
 
-def emit_softmax(draft: Draft, layer: IntegerSoftmax) -> None:
+def softmax(draft: QdqDraft, layer: IntegerSoftmax) -> None:
     """Softmax over floats."""
-    _refuse_exact(draft, layer, "softmax")
     real = draft.emit("Softmax", draft.real(layer.inputs[0]), axis=layer.axis + 1)
-    draft.quantize(real, layer.output)
+    draft.quantize(real, layer.inputs, layer.output)
 
 
-def emit_layer_norm(draft: Draft, layer: IntegerLayerNorm) -> None:
+def layer_norm(draft: QdqDraft, layer: IntegerLayerNorm) -> None:
     """LayerNormalization over floats, its gain and shift from the record's integers."""
-    _refuse_exact(draft, layer, "layer norm")
     size = layer.multiplier.size
     step = layer.output.scale * math.ldexp(1.0, -layer.right_shift)
     real = draft.emit(
@@ -133,12 +99,4 @@ def emit_layer_norm(draft: Draft, layer: IntegerLayerNorm) -> None:
         axis=-1,
         epsilon=layer.epsilon * layer.input.scale**2 / size**3,
     )
-    draft.quantize(real, layer.output)
-
-
-def _refuse_exact(draft: Draft, layer: IntegerSoftmax | IntegerLayerNorm, what: str) -> None:
-    if draft.exact:
-        raise layer.refuse(
-            f"a {what} over floats does not give its integers; export it as the integer-only ONNX "
-            "model, or without exact"
-        )
+    draft.quantize(real, layer.inputs, layer.output)

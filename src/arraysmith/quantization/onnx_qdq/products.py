@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arraysmith.quantization.onnx_qdq.draft import carrier, float32
+from arraysmith.quantization.onnx_qdq.draft import float32
 from arraysmith.quantization.onnx_qdq.exactness import (
     ProductPlan,
+    Term,
     exact_product,
     open_ends,
     ordinary_product,
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arraysmith.affine import Affine, Requantization
-    from arraysmith.networks.moves import Move
     from arraysmith.networks.windows import Windows
-    from arraysmith.quantization.onnx_qdq.draft import Draft
+    from arraysmith.quantization.onnx_qdq.draft import QdqDraft
     from arraysmith.quantization.onnx_qdq.exactness import SumPlan
     from arraysmith.quantization.operations import (
         IntegerAdd,
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     )
     from arraysmith.quantization.products import IntegerLinear, WeightedLayer
 
+    OneTerm = IntegerMatMul | IntegerMul | IntegerRequantize | IntegerMean
+
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def emit_convolution(draft: Draft, layer: IntegerConvolution) -> None:
+def convolution(draft: QdqDraft, layer: IntegerConvolution) -> None:
     """Conv, then what its record has behind it."""
     plan = exact_product(layer) if draft.exact else ordinary_product(layer)
     weight, bias = _parameters(draft, layer, plan)
@@ -53,7 +55,7 @@ def emit_convolution(draft: Draft, layer: IntegerConvolution) -> None:
     _emit_rest(draft, layer, plan, real)
 
 
-def emit_linear(draft: Draft, layer: IntegerLinear) -> None:
+def linear(draft: QdqDraft, layer: IntegerLinear) -> None:
     """Gemm over the last axis, all others taken together."""
     plan = exact_product(layer) if draft.exact else ordinary_product(layer)
     weight, bias = _parameters(draft, layer, plan)
@@ -67,7 +69,7 @@ def emit_linear(draft: Draft, layer: IntegerLinear) -> None:
     _emit_rest(draft, layer, plan, real)
 
 
-def kept_in_floats(draft: Draft, real: str, type_: Affine) -> str:
+def kept_in_floats(draft: QdqDraft, real: str, type_: Affine) -> str:
     """In exact mode a Clip to the type's own range, which changes nothing.
 
     It stands between DequantizeLinear and a matrix product, which ONNX Runtime would otherwise
@@ -89,9 +91,9 @@ def window_attributes(windows: Windows) -> dict[str, Any]:
     }
 
 
-def _parameters(draft: Draft, layer: WeightedLayer, plan: ProductPlan) -> tuple[str, str]:
+def _parameters(draft: QdqDraft, layer: WeightedLayer, plan: ProductPlan) -> tuple[str, str]:
     """Weights and bias behind a DequantizeLinear each."""
-    kind = carrier(layer.weight_bits)
+    kind = np.int8 if layer.weight_bits <= 8 else np.int16
     weight = draft.emit(
         "DequantizeLinear",
         draft.stored("weight", layer.weight.astype(kind)),
@@ -108,25 +110,25 @@ def _parameters(draft: Draft, layer: WeightedLayer, plan: ProductPlan) -> tuple[
     return weight, bias
 
 
-def _emit_rest(draft: Draft, layer: WeightedLayer, plan: ProductPlan, real: str) -> None:
+def _emit_rest(draft: QdqDraft, layer: WeightedLayer, plan: ProductPlan, real: str) -> None:
     """Activation, fused pool, nudge, clamp and QuantizeLinear, or an accumulator's own integers."""
     channels = (-1, *(1,) * (layer.weight.ndim - 2))
     scale = (plan.weight_scale * layer.input.scale).reshape(channels)
     if layer.output is None:
-        draft.name_last(real, draft.real(layer.name))
+        draft.name_real(real)
         whole = draft.emit("Round", draft.emit("Div", draft.real(layer.name), float32(scale)))
-        draft.name_last(draft.cast(whole, np.int32), layer.name)
+        draft.end(draft.cast(whole, np.int32), layer.inputs, np.dtype(np.int32))
         return
     real = _emit_activation(draft, layer, scale, real)
     if isinstance(layer, IntegerConvolution) and layer.pool > 1:
         real = _emit_pool(draft, layer, plan.tap, real)
     if plan.nudge is not None:
         real = draft.emit("Add", real, float32(plan.nudge).reshape(channels))
-    draft.quantize(real, layer.output, layer.low, layer.high)
+    draft.quantize(real, layer.inputs, layer.output, layer.low, layer.high)
 
 
 def _emit_activation(
-    draft: Draft, layer: WeightedLayer, scale: NDArray[np.float64], real: str
+    draft: QdqDraft, layer: WeightedLayer, scale: NDArray[np.float64], real: str
 ) -> str:
     """The clamp and bias of accumulators, channel by channel, in reals."""
     if layer.activation is None:
@@ -144,7 +146,7 @@ def _emit_activation(
     return real
 
 
-def _emit_pool(draft: Draft, layer: IntegerConvolution, tap: float, real: str) -> str:
+def _emit_pool(draft: QdqDraft, layer: IntegerConvolution, tap: float, real: str) -> str:
     """The sum over pool windows times `tap`: an AveragePool where that is the mean."""
     size = (layer.pool,) * len(layer.windows.size)
     if tap * layer.pooled == 1:
@@ -154,33 +156,33 @@ def _emit_pool(draft: Draft, layer: IntegerConvolution, tap: float, real: str) -
     return draft.emit("Conv", real, taps, kernel_shape=size, strides=size, group=channels)
 
 
-def emit_matmul(draft: Draft, layer: IntegerMatMul) -> None:
+def matmul(draft: QdqDraft, layer: IntegerMatMul) -> None:
     """MatMul of two activations."""
     shapes = [draft.shapes[tensor] for tensor in layer.inputs]
     axes = max(map(len, shapes))
-    left, right = (draft.ranked(tensor, axes) for tensor in layer.inputs)
+    left, right = (draft.ranked_real(tensor, axes) for tensor in layer.inputs)
     real = draft.emit("MatMul", left, kept_in_floats(draft, right, layer.right))
     bound = layer.magnitude_bound(shapes[0][-1])
     plan = plan_one(draft, layer, (layer.left.scale, layer.right.scale), bound)
     finish(draft, layer, real, plan)
 
 
-def emit_mul(draft: Draft, layer: IntegerMul) -> None:
+def mul(draft: QdqDraft, layer: IntegerMul) -> None:
     """Mul of two activations."""
     axes = max(len(draft.shapes[tensor]) for tensor in layer.inputs)
-    real = draft.emit("Mul", *(draft.ranked(tensor, axes) for tensor in layer.inputs))
+    real = draft.emit("Mul", *(draft.ranked_real(tensor, axes) for tensor in layer.inputs))
     bound = reach(layer.left) * reach(layer.right)
     plan = plan_one(draft, layer, (layer.left.scale, layer.right.scale), bound)
-    finish(draft, layer, real, plan, layer.low, layer.high)
+    finish(draft, layer, real, plan, low=layer.low, high=layer.high)
 
 
-def emit_requantize(draft: Draft, layer: IntegerRequantize) -> None:
+def requantize(draft: QdqDraft, layer: IntegerRequantize) -> None:
     """QuantizeLinear on another scale."""
     plan = plan_one(draft, layer, (layer.input.scale,), reach(layer.input))
     finish(draft, layer, draft.real(layer.inputs[0]), plan)
 
 
-def emit_mean(draft: Draft, layer: IntegerMean) -> None:
+def mean(draft: QdqDraft, layer: IntegerMean) -> None:
     """ReduceMean; in exact mode ReduceSum, with the rounded 1/count of the record in a factor."""
     shape = draft.shapes[layer.inputs[0]]
     count = math.prod(shape[axis] for axis in layer.axes)
@@ -190,42 +192,42 @@ def emit_mean(draft: Draft, layer: IntegerMean) -> None:
     finish(draft, layer, real, plan_one(draft, layer, (layer.input.scale,), bound, share))
 
 
-def emit_add(draft: Draft, layer: IntegerAdd) -> None:
+def add(draft: QdqDraft, layer: IntegerAdd) -> None:
     """Add and Sub from left to right."""
     axes = max(len(draft.shapes[tensor]) for tensor in layer.inputs)
     plan = plan_sum(
         layer,
-        [term.scale for term in layer.terms],
-        [reach(term) for term in layer.terms],
-        layer.multipliers,
-        layer.right_shift,
         layer.output,
+        [
+            Term(scale=term.scale, bound=reach(term), multiplier=m)
+            for term, m in zip(layer.terms, layer.multipliers, strict=True)
+        ],
+        layer.right_shift,
         exact=draft.exact,
     )
     total = ""
     for tensor, factor in zip(layer.inputs, plan.factors, strict=True):
-        real = draft.ranked(tensor, axes)
+        real = draft.ranked_real(tensor, axes)
         size = abs(factor) if total else factor
         if size != 1:
             real = draft.emit("Mul", real, float32(size))
         total = draft.emit("Sub" if factor < 0 else "Add", total, real) if total else real
     if plan.nudge is not None:
         total = draft.emit("Add", total, float32(plan.nudge))
-    draft.quantize(total, layer.output, layer.low, layer.high)
+    draft.quantize(total, layer.inputs, layer.output, layer.low, layer.high)
 
 
 def plan_one(
-    draft: Draft,
-    layer: IntegerMatMul | IntegerMul | IntegerRequantize | IntegerMean,
+    draft: QdqDraft,
+    layer: OneTerm,
     scales: tuple[float, ...],
     bound: int,
     share: float = 1.0,
 ) -> SumPlan:
     """The plan of one term; its real value has been multiplied by `share` already."""
     m, n = _only(layer.requantization)
-    return plan_sum(
-        layer, (math.prod(scales) * share,), (bound,), (m,), n, layer.output, exact=draft.exact
-    )
+    term = Term(scale=math.prod(scales) * share, bound=bound, multiplier=m)
+    return plan_sum(layer, layer.output, [term], n, exact=draft.exact)
 
 
 def _only(constants: Requantization) -> tuple[int, int]:
@@ -233,10 +235,11 @@ def _only(constants: Requantization) -> tuple[int, int]:
 
 
 def finish(
-    draft: Draft,
-    layer: Move,
+    draft: QdqDraft,
+    layer: OneTerm,
     real: str,
     plan: SumPlan,
+    *,
     low: int | None = None,
     high: int | None = None,
 ) -> None:
@@ -245,4 +248,4 @@ def finish(
         real = draft.emit("Mul", real, float32(plan.factors[0]))
     if plan.nudge is not None:
         real = draft.emit("Add", real, float32(plan.nudge))
-    draft.quantize(real, layer.output, low, high)  # type: ignore[attr-defined]
+    draft.quantize(real, layer.inputs, layer.output, low, high)
