@@ -759,3 +759,27 @@ def test_islands_are_declared(tmp_path):
     nodes = [*POSITIVE, node("Div", "x p")]
     graph = check(saved(tmp_path, net(nodes, X4, HALF)))
     assert [type(each) for each in graph.operations] == [Elementwise, Elementwise, Island]
+
+
+def test_batch_moved_and_cut(tmp_path):
+    """Query, key and value as vision transformers cut them: an axis goes in front of the batch."""
+    nodes = [
+        node("MatMul", "x w", "p"), node("Reshape", "p five", "r"),
+        node("Transpose", "r", "t", perm=[2, 0, 3, 1, 4]),
+        node("Gather", "t zero", "q", axis=0), node("Gather", "t one", "k", axis=0),
+        node("Slice", "t two three", "v5"), node("Squeeze", "v5 front", "v"),
+        node("Transpose", "k", "kt", perm=[0, 1, 3, 2]), node("MatMul", "q kt", "s"),
+        node("Softmax", "s", "c", axis=-1), node("MatMul", "c v", "o"),
+        node("Transpose", "o", "ot", perm=[0, 2, 1, 3]), node("Reshape", "ot out", "y"),
+    ]  # fmt: skip
+    weights = {
+        "w": reals(6, 24), "five": ints(0, 0, 3, 2, 4), "zero": np.int64(0), "one": np.int64(1),
+        "two": ints(2), "three": ints(3), "front": ints(0), "out": ints(0, 0, 8),
+    }  # fmt: skip
+    check(saved(tmp_path, net(nodes, TOKENS, weights)))
+    split = [
+        node("Transpose", "x", "t", perm=[1, 2, 0]), node("Split", "t", "a b c d e", axis=0),
+        node("Squeeze", "c front", "s"), node("Unsqueeze", "s front", "u"),
+        node("Transpose", "u", perm=[2, 0, 1]),
+    ]  # fmt: skip
+    check(saved(tmp_path, net(split, TOKENS, weights)))

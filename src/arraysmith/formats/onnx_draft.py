@@ -47,6 +47,16 @@ class Tensor:
     """Its words are whole numbers that were given so, as row numbers and pixels are."""
     type: Affine | None = None
     """Set between QuantizeLinear and DequantizeLinear."""
+    batch_axis: int = 0
+    """Where the ONNX graph has the batch at the moment; only moves may know another place than 0.
+
+    In the float graph the batch is in front all the time: exports of attention bring it elsewhere
+    only to cut the axis in front of it.
+    """
+
+    def full_shape(self, batch: int) -> Shape:
+        """The shape in the ONNX graph."""
+        return (*self.shape[: self.batch_axis], batch, *self.shape[self.batch_axis :])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from arraysmith.affine import Affine
@@ -166,6 +167,7 @@ def _read(site: Site) -> None:
     """Compute a node, or add what it is."""
     node, draft = site.node, site.draft
     known = all(draft.is_constant(name) for name in node.inputs if name)
+    _check_count(site)
     if node.op == "Constant":
         constant_value(site)
     elif node.op in ("Shape", "Size") and not known:
@@ -179,10 +181,25 @@ def _read(site: Site) -> None:
         raise site.refuse(f"{way} (docs/onnx.md lists what is)")
 
 
+def _check_count(site: Site) -> None:
+    """Refuse a node of the standard that its opset does not have, or with too many inputs."""
+    node, opset = site.node, site.draft.opset
+    if ":" in node.op:
+        return
+    try:
+        schema = onnx.defs.get_schema(node.op, opset, "")
+    except onnx.defs.SchemaError:
+        raise site.refuse(f"is no operation of opset {opset}; export the model again") from None
+    if len(node.inputs) > schema.max_input:
+        raise site.refuse(
+            f"has {len(node.inputs)} inputs, {schema.max_input} at most are known; export it again"
+        )
+
+
 def _measured(site: Site) -> None:
     """Shape and Size of a tensor that is computed."""
-    x = site.tensor(0, whole=True)
-    full = np.array((site.draft.batch, *x.shape), np.int64)
+    x = site.tensor(0, whole=True, moved=True)
+    full = np.array(x.full_shape(site.draft.batch), np.int64)
     if site.node.op == "Size":
         site.give_constant(full.prod())
         return
@@ -227,6 +244,11 @@ def _output(draft: Draft, operations: dict[str, FloatOperation], name: str) -> s
     if found is None:
         raise InputFileError(
             f"{draft.path}: its output {name!r} depends on no input; export the model without it"
+        )
+    if found.batch_axis:
+        raise InputFileError(
+            f"{draft.path}: its output {name!r} has the batch at axis {found.batch_axis}; the "
+            "first axis is the batch: transpose it"
         )
     if found.name in operations:
         return found.name

@@ -175,12 +175,13 @@ class Site:
             raise self.refuse(f"its input {place} has shape {array.shape}, needs {size} numbers")
         return array.reshape(-1)
 
-    def tensor(self, place: int, *, whole: bool = False) -> Tensor:
+    def tensor(self, place: int, *, whole: bool = False, moved: bool = False) -> Tensor:
         """An input that depends on the network's inputs; a constant becomes one.
 
         Args:
             place: which.
             whole: integers will do.
+            moved: its batch may be at another axis.
         """
         name = self._name(place)
         if self.draft.is_constant(name):
@@ -192,6 +193,8 @@ class Site:
                 f"reads {printable(name)!r}, an output that is not read here; export the model "
                 "without it"
             )
+        if found.batch_axis and not moved:
+            raise self.refuse_batch()
         if (found.whole or found.type) and not whole:
             raise self.refuse(
                 f"computes with the integers of {printable(name)!r}; only QuantizeLinear followed "
@@ -217,6 +220,15 @@ class Site:
         if axis % rank == 0:
             raise self.refuse_batch()
         return axis % rank - 1
+
+    def place(self, axis: int, x: Tensor) -> int:
+        """An axis of a tensor counted without the batch, wherever that is."""
+        rank = len(x.shape) + 1
+        if -rank <= axis < rank and axis % rank == x.batch_axis:
+            raise self.refuse_batch()
+        if not -rank <= axis < rank:
+            raise self.refuse(f"axis {axis} is none of {rank}")
+        return axis % rank - (axis % rank > x.batch_axis)
 
     def axes(self, axes: Iterable[int], rank: int) -> Shape:
         """Several, in order."""

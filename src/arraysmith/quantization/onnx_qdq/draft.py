@@ -47,7 +47,20 @@ class QdqDraft(Draft):
         missing = axes - len(self.shapes[tensor])
         if missing <= 0:
             return self.real(tensor)
-        return self.emit("Unsqueeze", self.real(tensor), np.arange(1, 1 + missing))
+        return self.reshaped_real(tensor, (*(1,) * missing, *self.shapes[tensor]))
+
+    def reshaped_real(self, tensor: str, shape: tuple[int, ...]) -> str:
+        """Its reals in another shape; -1 in front of it takes the batch in.
+
+        The integers are reshaped. Between DequantizeLinear and an operation ONNX Runtime 1.32 puts
+        a QDQ pair of its own behind a Reshape, and gets the type of uint8 wrong.
+        """
+        whole = shape if shape[:1] == (-1,) else (0, *shape)
+        type_ = self.types[tensor]
+        if type_ is None:
+            return self.emit("Reshape", self.real(tensor), np.array(whole, np.int64))
+        integers = self.emit("Reshape", tensor, np.array(whole, np.int64))
+        return self.emit("DequantizeLinear", integers, *grid(type_))
 
     def name_real(self, tensor: str) -> None:
         """What was just emitted becomes the present layer's reals."""
@@ -75,6 +88,10 @@ class QdqDraft(Draft):
         elif least > holds.min or most < holds.max:
             ends = float32(type_.dequantize([least, most]))
             real = self.emit("Clip", real, ends[0], ends[1])
+        self.quantize_within(real, inputs, type_)
+
+    def quantize_within(self, real: str, inputs: tuple[str, ...], type_: Affine) -> None:
+        """As `quantize`, of reals that stand for integers of the type already."""
         self.end(self.emit("QuantizeLinear", real, *grid(type_)), inputs, carrier(type_))
         self.dequantize(type_)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arraysmith.affine import MIN_MULTIPLIER_BITS
 from arraysmith.quantization.products import INT32_MAX, INT32_MIN, WeightedLayer
 
 if TYPE_CHECKING:
@@ -160,11 +161,16 @@ def plan_sum(
         multipliers = [term.multiplier for term in terms]
         nudge = _nudge(layer, output, total, right_shift, *multipliers)
         return SumPlan(factors=tuple(factors), nudge=nudge)
-    rounded = [
-        math.copysign(1.0, factor) if abs(abs(factor) - 1) * abs(term.multiplier) <= 1 else factor
+    rounded = tuple(
+        math.copysign(1.0, factor) if abs(abs(factor) - 1) < _rounding(term.multiplier) else factor
         for factor, term in zip(factors, terms, strict=True)
-    ]
-    return SumPlan(factors=tuple(rounded), nudge=None)
+    )
+    return SumPlan(factors=rounded, nudge=None)
+
+
+def _rounding(m: int) -> float:
+    """How far a factor may be from 1 for the rounding of m; one of few bits is meant as it is."""
+    return 1 / abs(m) if abs(m) >= 1 << (MIN_MULTIPLIER_BITS - 1) else 2.0**-20
 
 
 def power_of_two(layer: Move, what: str, scale: float) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arraysmith.affine import MIN_MULTIPLIER_BITS
 from arraysmith.quantization.onnx_qdq.draft import float32
 from arraysmith.quantization.onnx_qdq.exactness import Term, plan_sum, reach
 from arraysmith.quantization.onnx_qdq.products import window_attributes
@@ -76,9 +77,13 @@ def _counts_padding(
     none = (0,) * len(windows.size)
     for include, counted in ((1, (windows.before, windows.after)), (0, (none, none))):
         counts = windows.counts(shape[1:], counted).reshape(-1)
-        if (np.abs(factors * counts - 1) <= 2.0 ** (1 - bits)).all():
+        if (np.abs(factors * counts - 1) <= 2.0 ** (1 - max(bits, MIN_MULTIPLIER_BITS))).all():
             return include
     return None
+
+
+_NO_VARIANCE = 1e-9
+"""In steps²: keeps 0/0 out of a constant row, far below the least variance of another."""
 
 
 def softmax(draft: QdqDraft, layer: IntegerSoftmax) -> None:
@@ -97,6 +102,6 @@ def layer_norm(draft: QdqDraft, layer: IntegerLayerNorm) -> None:
         float32(layer.multiplier * step * 2**FRACTION),
         float32(layer.bias * step),
         axis=-1,
-        epsilon=layer.epsilon * layer.input.scale**2 / size**3,
+        epsilon=max(layer.epsilon / size**3, _NO_VARIANCE) * layer.input.scale**2,
     )
     draft.quantize(real, layer.inputs, layer.output)

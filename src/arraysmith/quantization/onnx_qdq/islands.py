@@ -51,8 +51,9 @@ def island(draft: QdqDraft, layer: FloatIsland) -> None:
     if isinstance(operation, MOVES):
         fill = operation.value if isinstance(operation, Pad | Stretch) else 0.0
         real = move_reals(draft, operation, tensors, float32(fill), float32(-LARGEST))
-    else:
-        real = _EMITTED[type(operation)](draft, operation, *tensors)
+        draft.quantize(real, layer.inputs, layer.output)
+        return
+    real = _EMITTED[type(operation)](draft, operation, *tensors)
     undefined = draft.emit("IsNaN", real)
     real = draft.emit("Where", undefined, float32(0.0), real)
     draft.quantize(real, layer.inputs, layer.output)

@@ -21,6 +21,7 @@ from arraysmith.networks.moves import (
     MaxPool,
     Move,
     Reshape,
+    Stretch,
     Take,
     Transpose,
 )
@@ -186,10 +187,17 @@ def _layer(draft: QdqDraft, layer: IntegerLayer) -> None:
 
 
 def _move(draft: QdqDraft, layer: Any) -> None:  # noqa: ANN401 (any of the moves)
-    """Between QDQ pairs; accumulators as reals, and as the integers that they are, side by side."""
+    """Between QDQ pairs; a stretch, of several operators, on integers.
+
+    Accumulators are moved as reals, and as the integers that they are, side by side.
+    """
     type_ = draft.types[layer.name]
+    if isinstance(layer, Stretch) and type_ is not None:
+        draft.end(integer_moves.stretch(draft, layer), layer.inputs, carrier(type_))
+        draft.dequantize(type_)
+        return
     if type_ is not None:
-        draft.quantize(move(draft, layer), layer.inputs, type_)
+        draft.quantize_within(move(draft, layer), layer.inputs, type_)
         return
     home = np.result_type(*(draft.carriers[name] for name in layer.inputs))
     if home != np.int64:  # row numbers stand for no reals

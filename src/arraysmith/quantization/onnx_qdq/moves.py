@@ -41,7 +41,7 @@ def move_reals(
     draft: QdqDraft, layer: AnyMove, tensors: list[str], value: NDArray[Any], least: NDArray[Any]
 ) -> str:
     """The nodes of a move; `value` is what it fills in, `least` what pads a max pool."""
-    (tensor, *_), shape = tensors, draft.shapes[layer.inputs[0]]
+    tensor = tensors[0]
     match layer:
         case Reshape():
             moved = draft.reshape(tensor, layer.shape)
@@ -56,9 +56,8 @@ def move_reals(
         case Stretch():
             moved = _stretch(draft, layer, tensor, value)
         case Expand():
-            if len(shape) < len(layer.shape):
-                ones = (1,) * (len(layer.shape) - len(shape))
-                tensor = draft.reshape(tensor, (*ones, *shape))
+            if len(draft.shapes[layer.inputs[0]]) < len(layer.shape):
+                tensor = draft.ranked_real(layer.inputs[0], len(layer.shape))
             moved = draft.emit("Expand", tensor, np.array((1, *layer.shape)))
         case Concat():
             moved = _concat(draft, layer, tensors)

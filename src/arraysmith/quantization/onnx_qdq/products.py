@@ -59,12 +59,12 @@ def linear(draft: QdqDraft, layer: IntegerLinear) -> None:
     """Gemm over the last axis, all others taken together."""
     plan = exact_product(layer) if draft.exact else ordinary_product(layer)
     weight, bias = _parameters(draft, layer, plan)
-    real, shape = draft.real(layer.inputs[0]), draft.shapes[layer.inputs[0]]
+    source, shape = layer.inputs[0], draft.shapes[layer.inputs[0]]
+    flat = len(shape) == 1
+    real = draft.real(source) if flat else draft.reshaped_real(source, (-1, shape[-1]))
     real = kept_in_floats(draft, real, layer.input)
-    if len(shape) != 1:
-        real = draft.emit("Reshape", real, np.array([-1, shape[-1]]))
     real = draft.emit("Gemm", real, weight, bias, transB=1)
-    if len(shape) != 1:
+    if not flat:
         real = draft.emit("Reshape", real, np.array([-1, *draft.shapes[layer.name]]))
     _emit_rest(draft, layer, plan, real)
 
