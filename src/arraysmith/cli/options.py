@@ -77,6 +77,13 @@ bandwidth_option = click.option(
 )
 
 
+def workload_options(verb: Verb) -> Verb:
+    """MODEL or a topology, and how it is read."""
+    for option in (shape_option, kind_option, topology_option, model_argument):
+        verb = option(verb)
+    return verb
+
+
 def buffer_option(operand: str) -> Callable[[Verb], Verb]:
     """--ifmap-kib, --filter-kib or --ofmap-kib."""
     default = 128 if operand == "filter" else 64

@@ -165,7 +165,7 @@ def quantize(
     """
     from arraysmith.flow.quantization import compare_schemes
     from arraysmith.flow.quantization import quantize as run_quantization
-    from arraysmith.formats.overrides import read_overrides
+    from arraysmith.quantization.overrides import read_overrides
 
     progress = progress_bars(quiet=quiet)
     facts = run_quantization(
@@ -258,11 +258,10 @@ def evaluate(
              arraysmith evaluate -o runs/model --samples images.npz --labels classes.npy
     """
     from arraysmith.flow.quantization import evaluate as run_evaluation
-    from arraysmith.flow.quantization import evaluate_samples
 
     progress = progress_bars(quiet=quiet)
     if samples is not None:
-        found = evaluate_samples(output, samples, labels, command=command_line(), progress=progress)
+        found = run_evaluation(output, samples, labels, command=command_line(), progress=progress)
         if as_json:
             show_json(found)
             return

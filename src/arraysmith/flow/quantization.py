@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from arraysmith.errors import InputFileError, InvalidNetworkError
+from arraysmith.files import read_bytes
 from arraysmith.flow.back_ends import has_exact_qdq
 from arraysmith.flow.sources import (
     as_pixels,
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arraysmith.flow.sources import Given, Model
+    from arraysmith.metrics import LayerSensitivity
     from arraysmith.networks.graph import FloatGraph
     from arraysmith.progress import Progress
     from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.quantize import Quantized
     from arraysmith.quantization.samples import Samples
     from arraysmith.quantization.scheme import LayerOverride, Scheme
 
@@ -96,7 +99,6 @@ def quantize(
     from arraysmith.quantization.assessment import assess_layers
     from arraysmith.quantization.quantize import quantize as quantize_network
     from arraysmith.quantization.scheme import Scheme
-    from arraysmith.quantization.sensitivity import sensitivity as find_sensitivity
 
     start = time.perf_counter()
     run = RunFolder(output)
@@ -119,9 +121,7 @@ def quantize(
         calibration_samples=len(calibration),
         layers=assess_layers(quantized, calibration, progress),
         islands=tuple(layer.name for layer in quantized.network.islands),
-        sensitivity=find_sensitivity(quantized, calibration.spread(SENSITIVITY_SAMPLES), progress)
-        if sensitivity
-        else (),
+        sensitivity=_sensitivity(quantized, calibration, progress) if sensitivity else (),
         seconds=time.perf_counter() - start,
     )
     before = run.facts("quantization", Quantization)
@@ -132,6 +132,15 @@ def quantize(
     model_file.save(run.model("quant"), quantized.network)
     run.record("quantization", facts, command, outdated=tuple(outdated))
     return facts
+
+
+def _sensitivity(
+    quantized: Quantized, samples: Samples, progress: Progress
+) -> tuple[LayerSensitivity, ...]:
+    from arraysmith.quantization.sensitivity import parts_of, sensitivity
+
+    parts = parts_of(quantized.network, quantized.graph, quantized.float_names)
+    return sensitivity(quantized.graph, parts, samples.spread(SENSITIVITY_SAMPLES), progress)
 
 
 def compare_schemes(
@@ -150,7 +159,8 @@ def compare_schemes(
 
     Args:
         output: the run folder.
-        model: as in `quantize`; a network of MNIST's pixels.
+        model: as in `quantize`, by default what `output` was quantized from; a network of MNIST's
+            pixels.
         data: the folder of MNIST.
         training_images: how many training images to compare on (the first ones).
         calibration_images: as in `quantize`.
@@ -158,12 +168,16 @@ def compare_schemes(
         progress: shows schemes.
     """
     from arraysmith.learning import mnist
+    from arraysmith.quantization import model_file
     from arraysmith.quantization.assessment import float_outputs, integer_outputs
     from arraysmith.quantization.quantize import quantize as quantize_network
     from arraysmith.quantization.scheme import SCHEMES
 
     run = RunFolder(output)
-    graph = read_source(model_of(run, model)).graph
+    if model is None and run.float_model.exists():
+        graph = model_file.load_float(run.float_model)
+    else:
+        graph = read_source(model_of(run, model)).graph
     dataset = mnist.load(data)
     calibration = calibration_samples(graph, None, calibration_images, data)
     labels = dataset.train_labels[:training_images]
@@ -193,34 +207,75 @@ def compare_schemes(
     return tuple(results)
 
 
+@overload
 def evaluate(
     output: Path,
+    samples: None = None,
+    labels: None = None,
+    *,
+    data: Path | None = None,
+    verify: bool = True,
+    command: str = ...,
+    progress: Progress = ...,
+) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    output: Path,
+    samples: Given,
+    labels: Path | NDArray[Any] | None = None,
+    *,
+    command: str = ...,
+    progress: Progress = ...,
+) -> SampleEvaluation: ...
+
+
+def evaluate(
+    output: Path,
+    samples: Given | None = None,
+    labels: Path | NDArray[Any] | None = None,
     *,
     data: Path | None = None,
     verify: bool = True,
     command: str = "arraysmith.evaluate()",
     progress: Progress = silent,
-) -> Evaluation:
-    """Compare the float and the int8 network on MNIST's 10,000 test images.
+) -> Evaluation | SampleEvaluation:
+    """Compare the float and the integer network of a run: on samples, or on MNIST's test images.
 
-    Writes figs/test_quant_model.png and the evaluation section of metrics.json.
+    Writes the sample_evaluation section of metrics.json; without samples the evaluation section and
+    figs/test_quant_model.png.
 
     Args:
-        output: the run folder that `quantize` wrote, of a network of MNIST's pixels.
+        output: the run folder that `quantize` wrote.
+        samples: as in `quantize`; by default MNIST's 10,000 test images, for a network of its
+            pixels.
+        labels: (samples,) classes of the first output, or an .npy of them.
         data: the folder of MNIST.
-        verify: also compare the NumPy and the torch engine on every integer of every layer.
+        verify: on MNIST, also compare the NumPy and the torch engine on every integer.
         command: what to record as the origin.
-        progress: shows images.
+        progress: shows samples.
 
     Raises:
-        InvalidNetworkError: a network of something else; see `evaluate_samples`.
+        InputFileError: samples or labels do not fit the network.
+        InvalidNetworkError: no samples were given for a network of something else than MNIST.
     """
+    run = RunFolder(output)
+    if samples is not None:
+        facts = _evaluate_samples(run, samples, labels, progress)
+        run.record("sample_evaluation", facts, command)
+        return facts
+    return _evaluate_mnist(run, data, verify=verify, command=command, progress=progress)
+
+
+def _evaluate_mnist(
+    run: RunFolder, data: Path | None, *, verify: bool, command: str, progress: Progress
+) -> Evaluation:
     from arraysmith.flow.verification import compare_torch
     from arraysmith.learning import mnist
     from arraysmith.quantization.assessment import float_outputs, integer_outputs
     from arraysmith.reporting import png
 
-    run = RunFolder(output)
     graph, network = _both(run)
     if not takes_mnist(network.inputs) or network.shapes[network.outputs[0]] != (CLASSES,):
         raise InvalidNetworkError(
@@ -263,31 +318,11 @@ def evaluate(
     return facts
 
 
-def evaluate_samples(
-    output: Path,
-    samples: Given,
-    labels: Path | NDArray[Any] | None = None,
-    *,
-    command: str = "arraysmith.evaluate_samples()",
-    progress: Progress = silent,
+def _evaluate_samples(
+    run: RunFolder, samples: Given, labels: Path | NDArray[Any] | None, progress: Progress
 ) -> SampleEvaluation:
-    """Compare the float and the integer network of a run on samples.
-
-    Writes the sample_evaluation section of metrics.json.
-
-    Args:
-        output: the run folder that `quantize` wrote.
-        samples: as in `quantize`.
-        labels: (samples,) classes of the first output, or an .npy of them.
-        command: what to record as the origin.
-        progress: shows samples.
-
-    Raises:
-        InputFileError: samples or labels do not fit the network.
-    """
     from arraysmith.quantization.assessment import float_outputs, integer_outputs
 
-    run = RunFolder(output)
     graph, network = _both(run)
     given = samples_of(graph.inputs, samples)
     real = list(float_outputs(graph, given, progress).values())
@@ -296,7 +331,7 @@ def evaluate_samples(
     if labels is not None:
         classes = _labels(labels, len(given), real[0].shape)
         comparison = compare(real[0].argmax(-1), found[0].argmax(-1), classes)
-    facts = SampleEvaluation(
+    return SampleEvaluation(
         network=network.name,
         samples=len(given),
         outputs=tuple(
@@ -312,8 +347,6 @@ def evaluate_samples(
         ),
         comparison=comparison,
     )
-    run.record("sample_evaluation", facts, command)
-    return facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,9 +460,13 @@ def _sqnr(real: NDArray[np.float64], found: NDArray[np.float64]) -> float | None
 def _labels(given: Path | NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
     from pathlib import Path
 
-    from arraysmith.quantization.samples import read_labels
+    from arraysmith.quantization.sample_files import parse_array
 
-    labels = read_labels(given) if isinstance(given, Path | str) else np.asarray(given)
+    labels = (
+        parse_array(str(given), read_bytes(Path(given)))
+        if isinstance(given, Path | str)
+        else np.asarray(given)
+    )
     classes = shape[-1]
     if len(shape) != 2 or labels.shape != (count,):
         raise InputFileError(

@@ -90,10 +90,10 @@ def _read_checkpoint(path: Path) -> FloatGraph:
     import torch
 
     from arraysmith.learning.checkpoint import load
+    from arraysmith.learning.mnist import MEAN, STD
     from arraysmith.learning.network import float_network
     from arraysmith.learning.pixels import with_pixels
     from arraysmith.learning.torch_import import from_torch
-    from arraysmith.learning.training import MEAN, STD
 
     loaded = load(path)
     network = float_network(loaded.spec, loaded.parameters)

@@ -111,8 +111,8 @@ def read_graph(path: Path, shapes: Shapes | None = None) -> Graph:
         InputFileError: no ONNX model, damaged, contradictory, with control flow or functions, or
             an input of unknown shape; the message names file, node or tensor, and the way out.
     """
-    model = _parsed(path)
-    nodes = _nodes(path, model)
+    model = parsed(path)
+    nodes = checked_nodes(path, model)
     weights = without_weights(path, model.graph)
     set_inputs(path, model.graph, weights, shapes or {})
     inferred = inferred_shapes(path, model)
@@ -124,7 +124,12 @@ def read_graph(path: Path, shapes: Shapes | None = None) -> Graph:
     )
 
 
-def _parsed(path: Path) -> ModelProto:
+def parsed(path: Path) -> ModelProto:
+    """The model in a file, its texts and its opset checked.
+
+    Raises:
+        InputFileError: no ONNX model, damaged, or of an opset that is not known.
+    """
     try:
         model: ModelProto = onnx.ModelProto.FromString(read_bytes(path))
     except DecodeError as error:
@@ -157,8 +162,13 @@ def _texts(graph: GraphProto) -> Iterator[object]:
         yield from (attribute.name for attribute in node.attribute)
 
 
-def _nodes(path: Path, model: ModelProto) -> tuple[Node, ...]:
-    """The nodes, each checked to read only what is there before it."""
+def checked_nodes(path: Path, model: ModelProto) -> tuple[Node, ...]:
+    """The nodes, each checked to read only what is there before it.
+
+    Raises:
+        InputFileError: one reads what is not there, makes what is, calls a function or holds a
+            graph of its own.
+    """
     graph = model.graph
     functions = {(each.domain, each.name) for each in model.functions}
     made = {"", *(value.name for value in graph.input)}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 KEPT_ELEMENTS = 1024
 """Of a constant that shape inference may look into: shapes, axes, scales."""
 _MISSING_BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
+_NAMELESS = ("", "?", "*", "None")
+"""What exporters call sizes that have nothing to do with each other."""
 _TYPED_FIELDS = (
     "float_data",
     "int32_data",
@@ -53,7 +55,7 @@ def without_weights(path: Path, graph: GraphProto) -> dict[str, tuple[int, ...]]
     shapes: dict[str, tuple[int, ...]] = {}
 
     def is_kept(name: str, tensor: TensorProto) -> bool:
-        holds = _holds_data(path, name, tensor)
+        holds = holds_data(path, name, tensor)
         if holds and prod(tensor.dims) <= KEPT_ELEMENTS:
             return True
         value = inputs[name] if name in inputs else graph.input.add(name=name)
@@ -86,7 +88,7 @@ def _keep(field: Any, those: list[Any]) -> None:  # noqa: ANN401 (a repeated fie
     field.extend(copies)
 
 
-def _holds_data(path: Path, name: str, tensor: TensorProto) -> bool:
+def holds_data(path: Path, name: str, tensor: TensorProto) -> bool:
     """Whether a tensor's data is in the file; none is fine, for a workload needs no weights.
 
     Raises:
@@ -165,7 +167,7 @@ def _set_input(
         )
     for number, (dimension, size) in enumerate(zip(dimensions, sizes, strict=True)):
         fixed = dimension.dim_value if dimension.dim_value > 0 else size
-        if dimension.dim_param:
+        if dimension.dim_param not in _NAMELESS:
             fixed = named.setdefault(dimension.dim_param, size)
         if fixed != size:
             raise InputFileError(

@@ -29,6 +29,7 @@ from arraysmith.quantization.products import (
     IntegerLinear,
     WeightedLayer,
 )
+from arraysmith.quantization.signs import channel_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,18 +99,6 @@ def correct_biases(
     return replace(network, layers=tuple(layers))
 
 
-def channel_signs(layer: WeightedLayer, operation: Convolution | Linear) -> NDArray[np.int64]:
-    """(out,): -1 where the integer weights are those of the float operation negated."""
-    out = len(layer.weight)
-    if layer.weight.shape != operation.weight.shape:
-        return np.ones(out, np.int64)
-    products = layer.centred_weight * operation.weight.astype(np.float64)
-    agreement = products.reshape(out, -1).sum(1)
-    # A channel without weights is told by its bias.
-    agreement = np.where(agreement == 0, layer.bias * operation.bias, agreement)
-    return np.where(agreement < 0, -1, 1)
-
-
 def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.float64]]:
     """(out,): the channel means over samples and positions of every weighted operation."""
     axes = {
@@ -122,10 +111,10 @@ def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.flo
     for batch in samples.batches(batch_size(graph)):
         for name, x in trace(graph, tensors_of(batch)):
             if name in axes:
-                channels = x.movedim(axes[name], 1).flatten(2)
-                found = channels.sum(2) if channels.ndim == 3 else channels
-                sums[name] = sums.get(name, 0.0) + found.double().sum(0).numpy()
-                words[name] = words.get(name, 0) + x.numel() // x.shape[axes[name]]
+                channels = x.movedim(axes[name], 1)
+                of_sample = channels.reshape(*channels.shape[:2], -1).sum(2)
+                sums[name] = sums.get(name, 0.0) + of_sample.double().sum(0).numpy()
+                words[name] = words.get(name, 0) + x.numel() // channels.shape[1]
     return {name: total / words[name] for name, total in sums.items()}
 
 

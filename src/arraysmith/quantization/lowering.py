@@ -24,8 +24,6 @@ from arraysmith.quantization.weights import constants
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from arraysmith.networks.graph import FloatGraph
     from arraysmith.quantization.operations import IntegerLayer
     from arraysmith.quantization.plan import Choose, Group, Plan
@@ -40,8 +38,6 @@ class Lowered:
     network: IntegerNetwork
     float_names: Mapping[str, str]
     """Integer layer to the float tensor that it stands for."""
-    negated: Mapping[str, NDArray[np.bool_]]
-    """(out,) for weighted layers: channels whose accumulator is the negative of the float one."""
 
 
 def lower(graph: FloatGraph, plan: Plan, ranges: Mapping[str, Range], choose: Choose) -> Lowered:
@@ -69,7 +65,7 @@ def lower(graph: FloatGraph, plan: Plan, ranges: Mapping[str, Range], choose: Ch
         layers=tuple(writer.layers),
         outputs=tuple(writer.tensors[name] for name in graph.outputs),
     )
-    return Lowered(network=network, float_names=writer.float_names, negated=writer.negated)
+    return Lowered(network=network, float_names=writer.float_names)
 
 
 class _Writer:
@@ -82,7 +78,6 @@ class _Writer:
         self.shapes, self.names = graph.shapes, plan.layers
         self.layers: list[IntegerLayer] = []
         self.float_names: dict[str, str] = {}
-        self.negated: dict[str, NDArray[np.bool_]] = {}
         self.tensors = {given.name: given.name for given in graph.inputs}
         """Float tensor to the integer tensor that stands for it."""
         self.types: dict[str, Affine | None] = {
@@ -141,7 +136,7 @@ class _Writer:
             return
         if isinstance(first, Convolution | Linear):
             out = None if group.name in self.plan.logits else self.wanted(group.tensor)
-            layer, negated = lower_weighted(
+            layer = lower_weighted(
                 group,
                 inputs,
                 x=self.read(first.inputs[0], group.name),
@@ -149,7 +144,6 @@ class _Writer:
                 scheme=self.choose(group.name),
                 given=self.graph.weight_types.get(group.name),
             )
-            self.negated[group.name] = negated
             self.put(layer, out)
             return
         if isinstance(first, Softmax):

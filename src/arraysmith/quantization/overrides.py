@@ -89,13 +89,14 @@ def _override(text: str, name: str, table: object) -> LayerOverride:
             raise InvalidNetworkError(
                 f"{where} unknown entry {key!r}{_line(text, key, name)}; {hint}"
             )
-    try:
-        return LayerOverride(
-            layer=name, **{key: _value(key, value) for key, value in table.items()}
-        )
-    except InvalidNetworkError as error:
-        line = _line(text, next(iter(table), name), name)
-        raise InvalidNetworkError(f"{where}{line} {error}") from error
+    entries: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            entries[key] = _value(key, value)
+            LayerOverride(layer=name, **{key: entries[key]})  # alone, so that the line is right
+        except InvalidNetworkError as error:
+            raise InvalidNetworkError(f"{where}{_line(text, key, name)} {error}") from error
+    return LayerOverride(layer=name, **entries)
 
 
 def _value(key: str, value: object) -> Any:  # noqa: ANN401 (of the field's type)

@@ -1,7 +1,7 @@
 """A float graph made simpler before it is quantized; what it computes stays the same.
 
-Batch normalizations disappear into the weights beside them, in float64, and chains of element-wise
-functions become one. Tensors and weights that the model came quantized with (`FloatGraph.types`,
+Batch normalizations disappear into the weights beside them, in float64, zeros around an image into
+the padding of its convolution, and chains of element-wise functions become one. Tensors and weights that the model came quantized with (`FloatGraph.types`,
 `weight_types`) are left alone, and so are the names of outputs.
 """
 
@@ -12,20 +12,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.networks.operations import ChannelAffine, Convolution, Elementwise, Linear
+from arraysmith.networks.moves import Pad
+from arraysmith.networks.operations import (
+    Add,
+    ChannelAffine,
+    Convolution,
+    Elementwise,
+    Linear,
+    Mul,
+)
+from arraysmith.quantization.plan import clipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from arraysmith.networks.graph import FloatGraph
     from arraysmith.networks.operations import FloatOperation
 
+    Readers = Mapping[str, tuple[FloatOperation, ...]]
+
 
 def simplified(graph: FloatGraph) -> FloatGraph:
-    """Both passes, one after the other."""
-    return fuse_steps(fold_batch_norms(graph))
+    """All passes, one after the other."""
+    return fuse_steps(fold_padding(fold_batch_norms(graph)))
 
 
 def fold_batch_norms(graph: FloatGraph) -> FloatGraph:
@@ -48,35 +59,36 @@ def _fold_one(graph: FloatGraph) -> tuple[FloatGraph, bool]:
         if not isinstance(affine, ChannelAffine):
             continue
         before = made.get(affine.inputs[0])
-        if before is not None and _folds_behind(graph, before):
+        if before is not None and _folds_behind(graph, readers, before):
             kept = affine.name if affine.name in graph.outputs else before.name
             merged = replace(_behind(before, affine), name=kept)
             return _merged(graph, before, affine, merged), True
-        after = readers[affine.name]
-        if len(after) == 1 and _folds_ahead(graph, made, affine, after[0]):
-            return _merged(graph, affine, after[0], _ahead(affine, after[0])), True
+        if _folds_ahead(graph, readers, made, affine):
+            (after,) = readers[affine.name]
+            return _merged(graph, affine, after, _ahead(affine, after)), True
     return graph, False
 
 
-def _alone(graph: FloatGraph, tensor: str) -> bool:
+def _alone(graph: FloatGraph, readers: Readers, tensor: str) -> bool:
     """Whether one operation reads a tensor and nothing else holds on to it."""
     held = tensor in graph.outputs or tensor in graph.types
-    return not held and len(graph.readers[tensor]) == 1
+    return not held and len(readers[tensor]) == 1
 
 
-def _folds_behind(graph: FloatGraph, before: FloatOperation) -> bool:
+def _folds_behind(graph: FloatGraph, readers: Readers, before: FloatOperation) -> bool:
     weighted = isinstance(before, Convolution) or (
         isinstance(before, Linear) and len(graph.shapes[before.name]) == 1
     )
-    return weighted and before.name not in graph.weight_types and _alone(graph, before.name)
+    typed = before.name in graph.weight_types
+    return weighted and not typed and _alone(graph, readers, before.name)
 
 
 def _folds_ahead(
-    graph: FloatGraph,
-    made: dict[str, FloatOperation],
-    affine: ChannelAffine,
-    after: FloatOperation,
+    graph: FloatGraph, readers: Readers, made: Mapping[str, FloatOperation], affine: ChannelAffine
 ) -> bool:
+    if not _alone(graph, readers, affine.name):
+        return False
+    (after,) = readers[affine.name]
     maker = made.get(affine.inputs[0])
     while isinstance(maker, Elementwise):
         maker = made.get(maker.inputs[0])
@@ -88,7 +100,6 @@ def _folds_ahead(
         fits
         and not isinstance(maker, Convolution | Linear)
         and after.name not in graph.weight_types
-        and _alone(graph, affine.name)
     )
 
 
@@ -153,18 +164,61 @@ def _renamed(operation: FloatOperation, old: str, new: str) -> FloatOperation:
 
 
 def fuse_steps(graph: FloatGraph) -> FloatGraph:
-    """Element-wise functions that nobody else reads between become one, by the last one's name."""
+    """Element-wise functions that nobody else reads between become one, by the last one's name.
+
+    A clip of sums stays by itself: the layer that makes them takes it into its clamp.
+    """
     made: dict[str, FloatOperation] = {}
+    readers = graph.readers
     for operation in graph.operations:
         fused = operation
         if isinstance(operation, Elementwise):
             before = made.get(operation.inputs[0])
-            if isinstance(before, Elementwise) and _alone(graph, before.name):
+            if (
+                isinstance(before, Elementwise)
+                and _alone(graph, readers, before.name)
+                and not _clips(made, before)
+            ):
                 steps = (*before.steps, *operation.steps)
                 fused = replace(operation, inputs=before.inputs, steps=steps)
                 del made[before.name]
         made[fused.name] = fused
     return with_operations(graph, made.values())
+
+
+def _clips(made: Mapping[str, FloatOperation], function: Elementwise) -> bool:
+    maker = made.get(function.inputs[0])
+    summing = isinstance(maker, Convolution | Linear | Add | Mul)
+    return summing and clipped(function.steps) is not None
+
+
+def fold_padding(graph: FloatGraph) -> FloatGraph:
+    """Zeros around an image become the padding of the convolution that alone reads them."""
+    made: dict[str, FloatOperation] = {}
+    readers = graph.readers
+    for operation in graph.operations:
+        folded = operation
+        if isinstance(operation, Convolution):
+            pad = made.get(operation.inputs[0])
+            if isinstance(pad, Pad) and _alone(graph, readers, pad.name) and _is_padding(pad):
+                windows = replace(
+                    operation.windows,
+                    before=_summed(operation.windows.before, pad.before[1:]),
+                    after=_summed(operation.windows.after, pad.after[1:]),
+                )
+                folded = replace(operation, inputs=pad.inputs, windows=windows)
+                del made[pad.name]
+        made[folded.name] = folded
+    return with_operations(graph, made.values())
+
+
+def _is_padding(pad: Pad) -> bool:
+    """Zeros, and no channels of them."""
+    return pad.value == 0 and pad.before[0] == pad.after[0] == 0
+
+
+def _summed(one: Iterable[int], other: Iterable[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 def with_operations(graph: FloatGraph, operations: Iterable[FloatOperation]) -> FloatGraph:

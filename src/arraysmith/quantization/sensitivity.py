@@ -20,8 +20,8 @@ from arraysmith.networks.moves import MOVES
 from arraysmith.networks.operations import Convolution, Linear
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import BATCH_WORDS, MAX_BATCH, tensors_of
-from arraysmith.quantization.correction import channel_signs
 from arraysmith.quantization.products import WeightedLayer
+from arraysmith.quantization.signs import channel_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

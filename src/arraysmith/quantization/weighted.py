@@ -49,8 +49,8 @@ def lower_weighted(
     y: Affine | None,
     scheme: Scheme,
     given: WeightType | None,
-) -> tuple[IntegerConvolution | IntegerLinear, NDArray[np.bool_]]:
-    """The layer, and which of its channels are negated, (out,).
+) -> IntegerConvolution | IntegerLinear:
+    """The layer that stands for a group.
 
     Args:
         group: the weighted operation with what it takes in.
@@ -102,11 +102,8 @@ def lower_weighted(
         alike = len(set(factors.tolist())) == 1
         layer["requantization"] = constants(factors[:1] if alike else factors, scheme)
     if isinstance(first, Linear):
-        return IntegerLinear(**layer), trained.negated
-    convolution = IntegerConvolution(
-        **layer, windows=first.windows, groups=first.groups, pool=group.pool
-    )
-    return convolution, trained.negated
+        return IntegerLinear(**layer)
+    return IntegerConvolution(**layer, windows=first.windows, groups=first.groups, pool=group.pool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
