@@ -173,6 +173,8 @@ CASES = {
     "layer-norm": (node("LayerNormalization", "x g b"), TOKENS, {"g": reals(6), "b": reals(6)}),
     "layer-norm-axes": (node("LayerNormalization", "x g", axis=1, epsilon=0.1), TOKENS,
         {"g": reals(5, 6)}),
+    "instance-norm-plain": (node("InstanceNormalization", "x g b"), X4,
+        {"g": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}),
     "instance-norm": (node("InstanceNormalization", "x g b", epsilon=1e-2), X4,
         {"g": reals(4), "b": reals(4, seed=1)}),
     # Pools
