@@ -80,6 +80,19 @@ class Evidence:
         """
         return self.best_of(self.good, RANKED)
 
+    @cached_property
+    def fronts(self) -> list[Floats]:
+        """What is not dominated of the values found, then of the bounds where there are any."""
+        every = [self.seen.values[self.good]]
+        if self.found is not None:
+            every.append(self.found.bounds)
+        return [values[non_dominated(values)] for values in every]
+
+    @cached_property
+    def reference(self) -> Floats:
+        """Beyond the worst of both fronts: below it lie all volumes."""
+        return np.asarray(_BEYOND * np.concatenate(self.fronts).max(axis=0))
+
     @property
     def best_number(self) -> int:
         """The best design."""
@@ -214,18 +227,8 @@ def _gap(evidence: Evidence, values: Floats) -> float | None:
         best, least = float(values.min()), float(bounds.min())
         largest = evidence.problem.objectives[0] is Objective.UTILIZATION
         return best / least - 1 if largest else 1 - least / best
-    reference = _reference(evidence)
-    found, most = (hypervolume(each[non_dominated(each)], reference) for each in (values, bounds))
+    found, most = (hypervolume(front, evidence.reference) for front in evidence.fronts)
     return most / found - 1
-
-
-def _reference(evidence: Evidence) -> Floats:
-    """Beyond the worst of the front and of that of the bounds: below it lie all volumes."""
-    every = [evidence.seen.values[evidence.seen.feasible]]
-    if evidence.found is not None:
-        every.append(evidence.found.bounds)
-    fronts = np.concatenate([values[non_dominated(values)] for values in every])
-    return np.asarray(_BEYOND * fronts.max(axis=0))
 
 
 def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
@@ -241,8 +244,7 @@ def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
     if values.shape[1] == 1:
         found = evidence.problem.in_unit(np.minimum.accumulate(values[:, 0])[counts - 1])
     else:
-        reference = _reference(evidence)
-        volumes = hypervolume_history(values, np.zeros((n, 0)), reference, counts)
+        volumes = hypervolume_history(values, np.zeros((n, 0)), evidence.reference, counts)
         found = volumes / volumes[-1]
     return tuple(
         Checkpoint(evaluated=int(count), value=float(value))

@@ -159,7 +159,8 @@ def compare_schemes(
 
     Args:
         output: the run folder.
-        model: as in `quantize`; a network of MNIST's pixels.
+        model: as in `quantize`, by default what `output` was quantized from; a network of MNIST's
+            pixels.
         data: the folder of MNIST.
         training_images: how many training images to compare on (the first ones).
         calibration_images: as in `quantize`.
@@ -167,12 +168,16 @@ def compare_schemes(
         progress: shows schemes.
     """
     from arraysmith.learning import mnist
+    from arraysmith.quantization import model_file
     from arraysmith.quantization.assessment import float_outputs, integer_outputs
     from arraysmith.quantization.quantize import quantize as quantize_network
     from arraysmith.quantization.scheme import SCHEMES
 
     run = RunFolder(output)
-    graph = read_source(model_of(run, model)).graph
+    if model is None and run.float_model.exists():
+        graph = model_file.load_float(run.float_model)
+    else:
+        graph = read_source(model_of(run, model)).graph
     dataset = mnist.load(data)
     calibration = calibration_samples(graph, None, calibration_images, data)
     labels = dataset.train_labels[:training_images]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 NAME_LENGTH = 100
 """Characters of a name, before its role and what makes it unique."""
+BUDGET_PER_BYTE = 16
+"""Of a file: int4 weights become float32, and are transposed."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -47,6 +49,16 @@ class Tensor:
     """Its words are whole numbers that were given so, as row numbers and pixels are."""
     type: Affine | None = None
     """Set between QuantizeLinear and DequantizeLinear."""
+    batch_axis: int = 0
+    """Where the ONNX graph has the batch at the moment; only moves may know another place than 0.
+
+    In the float graph the batch is in front all the time: exports of attention bring it elsewhere
+    only to cut the axis in front of it.
+    """
+
+    def full_shape(self, batch: int) -> Shape:
+        """The shape in the ONNX graph."""
+        return (*self.shape[: self.batch_axis], batch, *self.shape[self.batch_axis :])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,7 +101,9 @@ class Draft:
     def constant(self, name: str) -> NDArray[Any]:
         """A constant; those of the file are read when first asked for."""
         if name not in self.constants:
+            before = self.store.bytes_read
             self.constants[name] = self.store.array(printable(name), self.initializers[name])
+            self.budget += BUDGET_PER_BYTE * (self.store.bytes_read - before)
         return self.constants[name]
 
     def spend(self, what: str, amount: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arraysmith.formats.onnx_weights import as_reals
 from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.operations import (
     Add,
@@ -41,8 +43,9 @@ def clip(low: float, high: float) -> Step:
 
 def function(site: Site) -> None:
     """A node that is one function of one tensor, or a chain of them."""
-    x = site.tensor(0)
-    site.give(site.add(Elementwise, x, steps=_STEPS[site.node.op](site)))
+    x = site.tensor(0, moved=True)
+    made = site.add(Elementwise, x, steps=_STEPS[site.node.op](site))
+    site.give(replace(made, batch_axis=x.batch_axis))
 
 
 def _clip(site: Site) -> tuple[Step, ...]:
@@ -162,9 +165,8 @@ def _constant_operand(site: Site, place: int, others: tuple[Tensor, ...]) -> NDA
 
 def _tensors(site: Site) -> tuple[Tensor, ...]:
     """The operands that are no constants; they have as many axes, so that batches meet."""
-    found = tuple(
-        site.tensor(place) for place in range(len(site.node.inputs)) if not site.is_constant(place)
-    )
+    places = range(len(site.node.inputs))
+    found = tuple(site.tensor(place) for place in places if not site.is_constant(place))
     if len({len(each.shape) for each in found}) > 1:
         shapes = ", ".join(str(["batch", *each.shape]) for each in found)
         raise site.refuse(
@@ -310,6 +312,6 @@ def batch_normalization(site: Site) -> None:
         raise site.refuse("a variance with epsilon is not positive; mend the model")
     gain /= np.sqrt(spread)
     shift -= mean * gain
-    site.give(
-        site.add(ChannelAffine, x, gain=gain.astype(np.float32), shift=shift.astype(np.float32))
-    )
+    where = f"{site.draft.path}: {site.node}: what it multiplies or adds"
+    gains, shifts = as_reals(where, gain), as_reals(where, shift)
+    site.give(site.add(ChannelAffine, x, gain=gains, shift=shifts))

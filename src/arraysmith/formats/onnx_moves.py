@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite, prod
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,12 @@ def _reshaped(site: Site, x: Tensor, shape: Shape, role: str = "") -> Tensor:
 
 def same(site: Site) -> None:
     """Identity, Dropout: what is read."""
-    site.give(site.tensor(0, whole=True))
+    site.give(site.tensor(0, whole=True, moved=True))
 
 
 def cast(site: Site) -> None:
     """Cast between floats, or of an input of whole numbers to others; nothing happens."""
-    x = site.tensor(0, whole=True)
+    x = site.tensor(0, whole=True, moved=True)
     kinds = {1: "real", 10: "real", 11: "real", 16: "real", **dict.fromkeys(_WHOLE, "whole")}
     kind = kinds.get(site.integer("to", 1))
     if x.type or kind is None or (kind == "whole" and not x.whole):
@@ -46,7 +47,7 @@ def cast(site: Site) -> None:
     given = site.draft.inputs.get(x.name)
     if kind == "real" and x.whole and given is not None and given.rows:
         raise site.refuse("takes row numbers of a table as reals; give them as two inputs")
-    site.give(type(x)(name=x.name, shape=x.shape, whole=kind == "whole"))
+    site.give(replace(x, whole=kind == "whole"))
 
 
 _WHOLE = (2, 3, 4, 5, 6, 7, 12, 13)
@@ -89,51 +90,55 @@ def flatten(site: Site) -> None:
 
 def squeeze(site: Site) -> None:
     """Squeeze: axes of one word go, but the batch stays."""
-    x = site.tensor(0, whole=True)
+    x = site.tensor(0, whole=True, moved=True)
     named = site.numbers("axes", 1)
     if named is None and site.draft.batch == 1:
         raise site.refuse("drops all axes of one word, the batch too; name the axes in its export")
-    rank = len(x.shape) + 1
-    axes = (
-        tuple(axis for axis, size in enumerate(x.shape) if size == 1)
-        if named is None
-        else site.axes(named, rank)
-    )
+    if named is None:
+        axes = {axis for axis, size in enumerate(x.shape) if size == 1}
+    else:
+        axes = {site.place(axis, x) for axis in named}
     if any(x.shape[axis] != 1 for axis in axes):
         raise site.refuse(f"drops axes {named} of a tensor of shape {x.shape}; mend the model")
     kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
-    site.give(_reshaped(site, x, kept))
+    batch_axis = x.batch_axis - sum(axis < x.batch_axis for axis in axes)
+    site.give(replace(_reshaped(site, x, kept), batch_axis=batch_axis))
 
 
 def unsqueeze(site: Site) -> None:
     """Unsqueeze: axes of one word come."""
-    x = site.tensor(0, whole=True)
-    axes = site.numbers("axes", 1)
-    if not axes:
-        raise site.refuse("lacks its axes; export it again")
-    rank = len(x.shape) + 1 + len(axes)
-    shape = list(x.shape)
-    for axis in site.axes(axes, rank):
-        shape.insert(axis, 1)
-    site.give(_reshaped(site, x, tuple(shape)))
+    x = site.tensor(0, whole=True, moved=True)
+    named = site.numbers("axes", 1)
+    rank = len(x.shape) + 1 + len(named or ())
+    axes = {axis % rank for axis in named or () if -rank <= axis < rank}
+    if not named or len(axes) != len(named):
+        raise site.refuse(f"axes {named} are none of {rank}; export it again")
+    # Sizes in the ONNX graph, the batch as 0.
+    rest = iter(x.full_shape(0))
+    sizes = [1 if axis in axes else next(rest) for axis in range(rank)]
+    batch_axis = sizes.index(0)
+    del sizes[batch_axis]
+    site.give(replace(_reshaped(site, x, tuple(sizes)), batch_axis=batch_axis))
 
 
 def transpose(site: Site) -> None:
-    """Transpose behind the batch."""
-    x = site.tensor(0, whole=True)
+    """Transpose; where the batch goes is kept in mind, not done."""
+    x = site.tensor(0, whole=True, moved=True)
     rank = len(x.shape) + 1
     axes = site.integers("perm", rank, 0) if site.says("perm") else tuple(range(rank))[::-1]
-    if axes[0]:
-        raise site.refuse_batch()
-    if axes == tuple(range(rank)):
-        site.give(x)
-        return
-    site.give(site.add(Transpose, x, axes=tuple(axis - 1 for axis in axes[1:])))
+    if sorted(axes) != list(range(rank)):
+        raise site.refuse(f"perm {list(axes[:8])} is no order of {rank} axes; export it again")
+    order = tuple(site.place(axis, x) for axis in axes if axis != x.batch_axis)
+    batch_axis = axes.index(x.batch_axis)
+    if order != tuple(range(rank - 1)):
+        x = site.add(Transpose, x, axes=order)
+    site.give(replace(x, batch_axis=batch_axis))
 
 
 def slice_(site: Site) -> None:
     """Slice with constant ends."""
-    x = site.tensor(0, whole=True)
+    x = site.tensor(0, whole=True, moved=True)
+    batch_axis = x.batch_axis
     starts, ends = site.numbers("starts", 1), site.numbers("ends", 2)
     if starts is None or ends is None:
         raise site.refuse("lacks its starts or ends; export it again")
@@ -145,11 +150,11 @@ def slice_(site: Site) -> None:
         raise site.refuse(f"slices by {starts}, {ends}, {axes}, {steps}; export it again")
     parts = []
     for start, end, axis, each in zip(starts, ends, axes, steps, strict=True):
-        if -rank <= axis < rank and axis % rank == 0:
+        if -rank <= axis < rank and axis % rank == batch_axis:
             if range(*slice(start, end, each).indices(site.draft.batch)) != range(site.draft.batch):
                 raise site.refuse_batch()
             continue
-        place = site.axis(axis, rank)
+        place = site.place(axis, x)
         taken = range(*slice(start, end, each).indices(x.shape[place]))
         if taken != range(x.shape[place]):
             parts.append((place, taken))
@@ -158,13 +163,13 @@ def slice_(site: Site) -> None:
             raise site.refuse(f"takes {len(taken):,} words of {x.shape[place]}; mend the model")
         role = "" if number == len(parts) else f"axis{place}"
         x = take(site, x, place, np.array(taken, np.int64), role)
-    site.give(x)
+    site.give(replace(x, batch_axis=batch_axis))
 
 
 def split(site: Site) -> None:
     """Split: a part for each output."""
-    x = site.tensor(0, whole=True)
-    axis = site.axis(site.integer("axis", 0), len(x.shape) + 1)
+    x = site.tensor(0, whole=True, moved=True)
+    axis = site.place(site.integer("axis", 0), x)
     sizes = site.numbers("split", 1)
     size, count = x.shape[axis], len(site.node.outputs)
     if sizes is None:
@@ -173,11 +178,12 @@ def split(site: Site) -> None:
     if len(sizes) != count or sum(sizes) != size or min(sizes) < 1 or size > MAX_INDICES:
         raise site.refuse(f"{size} words become {sizes}, {count} outputs; mend the model")
     first = 0
-    for number, part in enumerate(sizes):
-        indices = np.arange(first, first + part)
-        first += part
+    for number, words in enumerate(sizes):
+        indices = np.arange(first, first + words)
+        first += words
         if site.node.outputs[number]:
-            site.give(take(site, x, axis, indices, f"part{number}"), number)
+            part = take(site, x, axis, indices, f"part{number}")
+            site.give(replace(part, batch_axis=x.batch_axis), number)
 
 
 def concat(site: Site) -> None:

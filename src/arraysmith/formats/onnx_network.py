@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from arraysmith.affine import Affine
@@ -22,7 +23,7 @@ from arraysmith.formats import (
     onnx_resize,
     onnx_windows,
 )
-from arraysmith.formats.onnx_draft import Draft, Tensor, human_names
+from arraysmith.formats.onnx_draft import BUDGET_PER_BYTE, Draft, Tensor, human_names
 from arraysmith.formats.onnx_folding import constant_value, fold, is_foldable
 from arraysmith.formats.onnx_graph import checked_nodes, parsed
 from arraysmith.formats.onnx_patterns import composed
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 OLDEST_OPSET = 6
 _BUDGET = 1 << 30
-"""Bytes of constants that a small file may make; a large one four times its own size."""
+"""Bytes of constants that a small file may make; a large one some times its own size."""
 _REALS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _WHOLES: dict[int, Affine | None] = {
     TensorProto.UINT8: Affine(scale=1.0, zero_point=0, qmin=0, qmax=255),
@@ -113,7 +114,7 @@ def _draft(path: Path, model: ModelProto, shapes: Mapping[str, Sequence[int]]) -
         store=Store(path=path),
         batch=batch,
         opset=opset,
-        budget=max(_BUDGET, 4 * model.ByteSize()),
+        budget=max(_BUDGET, BUDGET_PER_BYTE * model.ByteSize()),
         initializers={tensor.name: tensor for tensor in graph.initializer},
     )
     read = {name for node in graph.node for name in node.input}
@@ -166,6 +167,7 @@ def _read(site: Site) -> None:
     """Compute a node, or add what it is."""
     node, draft = site.node, site.draft
     known = all(draft.is_constant(name) for name in node.inputs if name)
+    _check_count(site)
     if node.op == "Constant":
         constant_value(site)
     elif node.op in ("Shape", "Size") and not known:
@@ -179,10 +181,25 @@ def _read(site: Site) -> None:
         raise site.refuse(f"{way} (docs/onnx.md lists what is)")
 
 
+def _check_count(site: Site) -> None:
+    """Refuse a node of the standard that its opset does not have, or with too many inputs."""
+    node, opset = site.node, site.draft.opset
+    if ":" in node.op:
+        return
+    try:
+        schema = onnx.defs.get_schema(node.op, opset, "")
+    except onnx.defs.SchemaError:
+        raise site.refuse(f"is no operation of opset {opset}; export the model again") from None
+    if len(node.inputs) > schema.max_input:
+        raise site.refuse(
+            f"has {len(node.inputs)} inputs, {schema.max_input} at most are known; export it again"
+        )
+
+
 def _measured(site: Site) -> None:
     """Shape and Size of a tensor that is computed."""
-    x = site.tensor(0, whole=True)
-    full = np.array((site.draft.batch, *x.shape), np.int64)
+    x = site.tensor(0, whole=True, moved=True)
+    full = np.array(x.full_shape(site.draft.batch), np.int64)
     if site.node.op == "Size":
         site.give_constant(full.prod())
         return
@@ -227,6 +244,11 @@ def _output(draft: Draft, operations: dict[str, FloatOperation], name: str) -> s
     if found is None:
         raise InputFileError(
             f"{draft.path}: its output {name!r} depends on no input; export the model without it"
+        )
+    if found.batch_axis:
+        raise InputFileError(
+            f"{draft.path}: its output {name!r} has the batch at axis {found.batch_axis}; the "
+            "first axis is the batch: transpose it"
         )
     if found.name in operations:
         return found.name

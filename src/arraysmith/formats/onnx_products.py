@@ -139,8 +139,8 @@ def gather(site: Site) -> None:
     if site.is_constant(0):
         _lookup(site)
         return
-    x = site.tensor(0, whole=True)
-    axis = site.axis(site.integer("axis", 0), len(x.shape) + 1)
+    x = site.tensor(0, whole=True, moved=True)
+    axis = site.place(site.integer("axis", 0), x)
     indices = site.array(1)
     if indices.dtype.kind not in "iu" or not indices.size:
         raise site.refuse("its indices are no whole numbers; export it again")
@@ -151,11 +151,12 @@ def gather(site: Site) -> None:
         raise site.refuse(f"takes {flat.min()}…{flat.max()} of {size} words; mend the model")
     flat = np.where(flat < 0, flat + size, flat)
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    if indices.ndim == 1:
-        site.give(site.add(Take, x, axis=axis, indices=flat))
-        return
-    taken = site.add(Take, x, role="taken", axis=axis, indices=flat)
-    site.give(site.add(Reshape, taken, shape=shape))
+    batch_axis = x.batch_axis + (indices.ndim - 1 if axis < x.batch_axis else 0)
+    role = "" if indices.ndim == 1 else "taken"
+    taken = site.add(Take, x, role=role, axis=axis, indices=flat)
+    if indices.ndim != 1:
+        taken = site.add(Reshape, taken, shape=shape)
+    site.give(replace(taken, batch_axis=batch_axis))
 
 
 def _lookup(site: Site) -> None:
@@ -167,6 +168,8 @@ def _lookup(site: Site) -> None:
         raise site.refuse("its row numbers are no input of the network; give them as one")
     if table.ndim != 2 or site.integer("axis", 0) % 2:
         raise site.refuse(f"looks up in a tensor of shape {table.shape}; rows of a matrix are read")
+    if any(x.name in each.inputs for each in site.draft.operations if type(each) is not Lookup):
+        raise site.refuse("its row numbers are taken as reals too; give them as two inputs")
     rows = min(len(table), given.rows or len(table))
     site.draft.inputs[x.name] = replace(given, rows=rows, type=None)
     site.give(site.add(Lookup, x, table=table))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isnan, prod
+from math import isfinite, isinf, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,10 +87,10 @@ class Site:
         return numbers
 
     def real(self, name: str, default: float) -> float:
-        """A number; infinite ones are fine."""
+        """A number; only an end that is open may be infinite."""
         found = self._attribute(name, AttributeProto.FLOAT, "number")
         number = default if found is None else float(found.f)
-        if isnan(number):
+        if not isfinite(number) and not isinf(default):
             raise self.refuse(f"attribute {name} is {number}; export it again")
         return number
 
@@ -156,8 +156,8 @@ class Site:
         array = self.array(place)
         if array.dtype.kind == "b":
             raise self.refuse(f"its input {name!r} holds no numbers; export it again")
-        if 0 in array.strides and array.size > 1:
-            self.draft.spend(str(self.node), 4 * array.size)
+        # Each use may hold a copy of its own: one tensor that is read a thousand times is no trick.
+        self.draft.spend(str(self.node), 4 * array.size)
         reals = as_reals(f"{self.draft.path}: tensor {name!r}", array)
         return np.ascontiguousarray(reals).reshape(array.shape)
 
@@ -175,12 +175,13 @@ class Site:
             raise self.refuse(f"its input {place} has shape {array.shape}, needs {size} numbers")
         return array.reshape(-1)
 
-    def tensor(self, place: int, *, whole: bool = False) -> Tensor:
+    def tensor(self, place: int, *, whole: bool = False, moved: bool = False) -> Tensor:
         """An input that depends on the network's inputs; a constant becomes one.
 
         Args:
             place: which.
             whole: integers will do.
+            moved: its batch may be at another axis.
         """
         name = self._name(place)
         if self.draft.is_constant(name):
@@ -192,6 +193,8 @@ class Site:
                 f"reads {printable(name)!r}, an output that is not read here; export the model "
                 "without it"
             )
+        if found.batch_axis and not moved:
+            raise self.refuse_batch()
         if (found.whole or found.type) and not whole:
             raise self.refuse(
                 f"computes with the integers of {printable(name)!r}; only QuantizeLinear followed "
@@ -217,6 +220,15 @@ class Site:
         if axis % rank == 0:
             raise self.refuse_batch()
         return axis % rank - 1
+
+    def place(self, axis: int, x: Tensor) -> int:
+        """An axis of a tensor counted without the batch, wherever that is."""
+        rank = len(x.shape) + 1
+        if -rank <= axis < rank and axis % rank == x.batch_axis:
+            raise self.refuse_batch()
+        if not -rank <= axis < rank:
+            raise self.refuse(f"axis {axis} is none of {rank}")
+        return axis % rank - (axis % rank > x.batch_axis)
 
     def axes(self, axes: Iterable[int], rank: int) -> Shape:
         """Several, in order."""

@@ -237,7 +237,7 @@ def _island(site: Site, operation: Island | LayerNorm) -> FloatIsland:
     return FloatIsland(
         name=site.name,
         inputs=site.inputs,
-        operation=replace(operation, inputs=site.inputs),
+        operation=replace(operation, name=site.name, inputs=site.inputs),
         terms=site.types,
         output=site.output,
     )

@@ -1,8 +1,9 @@
 """A float graph made simpler before it is quantized; what it computes stays the same.
 
-Batch normalizations disappear into the weights beside them, in float64, and chains of element-wise
-functions become one. Tensors and weights that the model came quantized with (`FloatGraph.types`,
-`weight_types`) are left alone, and so are the names of outputs.
+Batch normalizations disappear into the weights beside them, in float64, zeros around an image into
+the padding of its convolution, and chains of element-wise functions become one. Tensors and weights
+that the model came quantized with (`FloatGraph.types`, `weight_types`) are left alone, and so are
+the names of outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.networks.operations import ChannelAffine, Convolution, Elementwise, Linear
+from arraysmith.networks.moves import Pad
+from arraysmith.networks.operations import (
+    Add,
+    ChannelAffine,
+    Convolution,
+    Elementwise,
+    Linear,
+    Mul,
+)
+from arraysmith.quantization.plan import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,8 +36,8 @@ if TYPE_CHECKING:
 
 
 def simplified(graph: FloatGraph) -> FloatGraph:
-    """Both passes, one after the other."""
-    return fuse_steps(fold_batch_norms(graph))
+    """All passes, one after the other."""
+    return fuse_steps(fold_padding(fold_batch_norms(graph)))
 
 
 def fold_batch_norms(graph: FloatGraph) -> FloatGraph:
@@ -155,19 +165,61 @@ def _renamed(operation: FloatOperation, old: str, new: str) -> FloatOperation:
 
 
 def fuse_steps(graph: FloatGraph) -> FloatGraph:
-    """Element-wise functions that nobody else reads between become one, by the last one's name."""
+    """Element-wise functions that nobody else reads between become one, by the last one's name.
+
+    A clip of sums stays by itself: the layer that makes them takes it into its clamp.
+    """
     made: dict[str, FloatOperation] = {}
     readers = graph.readers
     for operation in graph.operations:
         fused = operation
         if isinstance(operation, Elementwise):
             before = made.get(operation.inputs[0])
-            if isinstance(before, Elementwise) and _alone(graph, readers, before.name):
+            if (
+                isinstance(before, Elementwise)
+                and _alone(graph, readers, before.name)
+                and not _clips(made, before)
+            ):
                 steps = (*before.steps, *operation.steps)
                 fused = replace(operation, inputs=before.inputs, steps=steps)
                 del made[before.name]
         made[fused.name] = fused
     return with_operations(graph, made.values())
+
+
+def _clips(made: Mapping[str, FloatOperation], function: Elementwise) -> bool:
+    maker = made.get(function.inputs[0])
+    summing = isinstance(maker, Convolution | Linear | Add | Mul)
+    return summing and clipped(function.steps) is not None
+
+
+def fold_padding(graph: FloatGraph) -> FloatGraph:
+    """Zeros around an image become the padding of the convolution that alone reads them."""
+    made: dict[str, FloatOperation] = {}
+    readers = graph.readers
+    for operation in graph.operations:
+        folded = operation
+        if isinstance(operation, Convolution):
+            pad = made.get(operation.inputs[0])
+            if isinstance(pad, Pad) and _alone(graph, readers, pad.name) and _is_padding(pad):
+                windows = replace(
+                    operation.windows,
+                    before=_summed(operation.windows.before, pad.before[1:]),
+                    after=_summed(operation.windows.after, pad.after[1:]),
+                )
+                folded = replace(operation, inputs=pad.inputs, windows=windows)
+                del made[pad.name]
+        made[folded.name] = folded
+    return with_operations(graph, made.values())
+
+
+def _is_padding(pad: Pad) -> bool:
+    """Zeros, and no channels of them."""
+    return pad.value == 0 and pad.before[0] == pad.after[0] == 0
+
+
+def _summed(one: Iterable[int], other: Iterable[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 def with_operations(graph: FloatGraph, operations: Iterable[FloatOperation]) -> FloatGraph:
