@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -355,6 +356,26 @@ def test_ties_go_up(m, n):
     check_exact(every_tie(m, n), every)
 
 
+@pytest.mark.parametrize("k", [255, 131, 3])
+def test_ties_go_up_in_parts(k):
+    """Sums of 22 bits that lie half between two outputs, and one unit to either side."""
+    wide = Affine(scale=2.0**-8, zero_point=0, qmin=-(2**15), qmax=2**15 - 1)
+    bias = np.array([-2, -1, 0, 1, 2, 2**20, 2**20 - 1], np.int32)
+    out = len(bias)
+    layer = IntegerLinear(
+        name="sum", inputs=("x",), weight=np.full((out, 1), 64, np.int16),
+        weight_zero_point=np.zeros(out, int), weight_scale=np.ones(out), bias=bias, input=wide,
+        output=wide, requantization=Requantization(
+            multiplier=np.array([k]), right_shift=np.array([17]), bits=8
+        ),
+    )  # fmt: skip
+    x = np.concatenate([np.arange(-31, 32) * 1024, np.arange(-999, 999)])[:, None]
+    sums = 64 * x + bias
+    assert ((sums * k) % 2**17 == 2**16).sum() > 60  # ties
+    model = check_exact(net(layer, shape=(1,), type_=wide), {"x": x})
+    assert ("Sub" in {node.op_type for node in model.graph.node}) == (k > 3)  # in parts
+
+
 def test_ordinary_models_round_ties_to_even():
     """So the cases of the test above have ties that matter."""
     every = {"x": np.arange(-128, 128).reshape(256, 1, 1, 1)}
@@ -393,21 +414,48 @@ def test_inputs_are_quantized_with_ties_up(reals):
     np.testing.assert_array_equal(found["same"], quantize_inputs(network, {"x": x})["x"])
 
 
-def test_nothing_is_replaced_by_another_rounding(tmp_path):
-    """What ONNX Runtime makes of exact models has no operator of quantized arithmetic."""
-    for level in LEVELS:
-        written = str(tmp_path / f"{level}.onnx")
-        session(qdq_model(by_hand(), exact=True), level, written)
-        kinds = {node.op_type for node in onnx.load(written).graph.node}
-        assert kinds.isdisjoint({"QLinearConv", "QGemm", "QLinearAdd", "QLinearMul"})
-        assert not {kind for kind in kinds if "MatMul" in kind or "Integer" in kind}
-        assert not {
-            kind for kind in kinds if kind.startswith("QLinear") and kind != "QLinearConcat"
-        }
+def pow2_network():
+    """`residual_graph` under the scheme pow2."""
+    graph = residual_graph()
+    return quantize(graph, samples_of(graph, 16), SCHEMES["pow2"]).network
+
+
+@pytest.mark.parametrize("made", [by_hand, pow2_network])
+def test_nothing_is_replaced_by_another_rounding(tmp_path, made):
+    """What ONNX Runtime makes of exact models multiplies and adds floats, at every level."""
+    network = made()
+    for exact in (True, False):
+        replaced = set()
+        for level in LEVELS:
+            written = str(tmp_path / f"{level}.onnx")
+            session(qdq_model(network, exact=exact), level, written)
+            kinds = {node.op_type for node in onnx.load(written).graph.node}
+            assert not exact or "Gemm" in kinds
+            replaced |= {each for each in kinds if re.search("QLinear.|QGemm|Integer|NBits", each)}
+        assert (not replaced) == exact  # of ordinary models it replaces some
+
+
+def test_sums_close_to_the_bound_are_exact():
+    """2,000 products whose sums reach far beyond 2^22, multipliers of 8 bits."""
+    rng = np.random.default_rng(0)
+    weight = np.clip(np.round(rng.normal(0, 32, (8, 2000))), -127, 127).astype(np.int16)
+    fields = weighted("sum", "x", weight.shape, input_=PIXELS)
+    fields |= {"weight": weight, "weight_zero_point": np.zeros(8, int)}
+    layer = IntegerLinear(**fields)
+    gain = Y.scale * 2.0**-5  # most sums within the output's range
+    constants = requantization(layer.accumulator_scale / Y.scale * gain, 8)
+    layer = dataclasses.replace(layer, requantization=constants)
+    assert max(-layer.accumulator_range[0], layer.accumulator_range[1]) > 2**22
+    x = rng.integers(0, 256, (64, 2000))
+    x[0], x[1] = np.where(weight[0] > 0, 255, 0), np.where(weight[0] < 0, 255, 0)
+    network = net(layer, shape=(2000,), type_=PIXELS)
+    check_exact(network, {"x": x})
+    (y,) = (y for _, y in trace(network, {"x": x}))
+    assert len(np.unique(y)) > 50
 
 
 def residual_graph():
-    """Floats: convolutions, ReLU, a pool, a residual, hard-swish, attention, softmax, layer norm."""
+    """Convolutions, ReLU, pools, a residual, hard-swish, attention, softmax, layer norm."""
     tokens = (
         Reshape(name="rows", inputs=("swish",), shape=(8, 9)),
         Transpose(name="turned", inputs=("rows",), axes=(1, 0)),

@@ -142,16 +142,22 @@ def _exact_accumulator(layer: WeightedLayer) -> ProductPlan:
 
 
 def reaches(layer: WeightedLayer) -> list[int]:
-    """(out,): what no partial sum of a channel exceeds, activation and fused pool included."""
-    w = np.abs(layer.centred_weight.reshape(len(layer.weight), -1)).sum(1)
-    bound = w * reach(layer.input) + np.abs(layer.bias.astype(np.int64))
-    after = bound
+    """(out,): what no partial sum of a channel exceeds, activation and fused pool included.
+
+    A partial sum is at least the sum of all that can be negative and at most that of all that can
+    be positive, so (5) and (6) bound it in any order: closer than Σ|w|·|x|, by half where no x is
+    negative.
+    """
+    low, high = layer.accumulator_ranges
+    bound = np.maximum(-low, high)
     if layer.activation:
-        low, high = open_ends(layer)
-        ends = np.where(low == INT32_MIN, 0, low), np.where(high == INT32_MAX, 0, high)
-        after = np.maximum.reduce([bound, np.abs(ends[0]), np.abs(ends[1])])
-        after = after + np.abs(layer.activation.bias)
-    return [int(each) for each in np.maximum(bound, after) * layer.pooled]
+        ends = open_ends(layer)
+        least = np.where(ends[0] == INT32_MIN, low, ends[0])
+        most = np.where(ends[1] == INT32_MAX, high, ends[1])
+        clamped = np.maximum(np.abs(least), np.abs(most))
+        shift = np.abs(layer.activation.bias.astype(np.int64))
+        bound = np.maximum(bound, clamped + shift)
+    return [int(each) * layer.pooled for each in bound]
 
 
 def open_ends(layer: WeightedLayer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
