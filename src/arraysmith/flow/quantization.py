@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     Format = Literal["text", "onnx", "qdq"]
 
 CLASSES = 10
-SENSITIVITY_SAMPLES = 200
+ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 200
 
 
 def quantize(
@@ -119,7 +119,7 @@ def quantize(
         scheme=asdict(quantized.scheme),
         overrides=tuple(each.layer for each in overrides),
         calibration_samples=len(calibration),
-        layers=assess_layers(quantized, calibration, progress),
+        layers=assess_layers(quantized, calibration.spread(ASSESSED_SAMPLES), progress),
         islands=tuple(layer.name for layer in quantized.network.islands),
         sensitivity=_sensitivity(quantized, calibration, progress) if sensitivity else (),
         seconds=time.perf_counter() - start,
