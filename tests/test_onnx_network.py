@@ -835,14 +835,15 @@ def test_a_bias_beyond_float32_stays_beside(tmp_path):
 def windows(rng):
     """A random node with windows, and what it reads."""
     op = rng.choice(["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
-    rank = rng.integers(1, 3)
-    taps, strides, dilations = rng.integers(1, 4, rank), rng.integers(1, 4, rank), [1] * rank
-    more = {"pads": rng.integers(0, taps.tolist() * 2).tolist()}
+    rank = int(rng.integers(1, 3))
+    taps, strides = rng.integers(1, 4, rank).tolist(), rng.integers(1, 4, rank).tolist()
+    dilations = [1] * rank
+    more = {"pads": rng.integers(0, taps * 2).tolist()}
     if rng.random() < 0.4:
         dilations = rng.integers(1, 3, rank).tolist()
     elif rng.random() < 0.3:
-        strides = rng.integers(1, taps + 1)
-        more = {"auto_pad": rng.choice(["SAME_UPPER", "SAME_LOWER"])}
+        strides = [int(rng.integers(1, each + 1)) for each in taps]
+        more = {"auto_pad": str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))}
     weights = {}
     if op in {"MaxPool", "AveragePool"}:
         more |= {"kernel_shape": taps, "ceil_mode": int(rng.integers(2))}
@@ -854,8 +855,9 @@ def windows(rng):
         more["group"] = groups
         if op == "ConvTranspose" and "pads" in more:
             more["output_padding"] = rng.integers(0, strides).tolist()
+    op = str(op)
     last = node(op, "x w" if weights else "x", strides=strides, dilations=dilations, **more)
-    return net(last, {"x": ("n", 4, *rng.integers(6, 11, rank))}, weights, opset=19)
+    return net(last, {"x": ("n", 4, *rng.integers(6, 11, rank).tolist())}, weights, opset=19)
 
 
 @pytest.mark.parametrize("seed", range(60))
