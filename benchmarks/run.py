@@ -20,15 +20,16 @@ import torch
 from arraysmith.flow.exploration import explore
 from arraysmith.flow.learning import SHIPPED_CHECKPOINT
 from arraysmith.flow.question import Question
+from arraysmith.flow.sources import as_pixels, read_source
 from arraysmith.formats.topology import read_topology
 from arraysmith.hardware import Accelerator, Dataflow
 from arraysmith.learning import checkpoint, mnist
 from arraysmith.learning.network import float_network
 from arraysmith.learning.training import normalised
 from arraysmith.quantization import int8
-from arraysmith.quantization.assessment import float_logits
-from arraysmith.quantization.modules import QuantNetwork, predict
+from arraysmith.quantization.modules import PREDICT_BATCH, QuantNetwork, predict
 from arraysmith.quantization.quantize import quantize
+from arraysmith.quantization.samples import Samples
 from arraysmith.quantization.scheme import Scheme
 from arraysmith.search.exhaustive import best_places, candidates
 from arraysmith.simulation.scalesim.closed_form import simulate
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from arraysmith.learning.network import FloatNetwork
 
 REPETITIONS = 5
 RESNET50 = Path(__file__).parents[1] / "examples" / "resnet50.csv"
@@ -65,7 +68,7 @@ def exploration() -> list[tuple[str, str]]:
 
     def best() -> tuple[int, int]:
         """Number and cycles of the best of all designs."""
-        found = candidates(problem, model.bounds())
+        found = candidates(problem, model)
         place = best_places(problem, found.ids, found.cycles, found.bounds, 1)[0]
         return int(found.ids[place]), int(found.cycles[place])
 
@@ -98,25 +101,32 @@ def exploration() -> list[tuple[str, str]]:
     ]
 
 
+@torch.inference_mode()
+def float_logits(network: FloatNetwork, reals: torch.Tensor) -> torch.Tensor:
+    """A batch at a time, as the integer network is run."""
+    return torch.cat([network(batch) for batch in reals.split(PREDICT_BATCH)])
+
+
 def inference(images: NDArray[np.uint8]) -> list[tuple[str, str]]:
     """Images per CPU second of the float network and of both int8 engines."""
     loaded = checkpoint.load(SHIPPED_CHECKPOINT)
     network = float_network(loaded.spec, loaded.parameters)
-    calibration = images[:5000]
+    graph = read_source(SHIPPED_CHECKPOINT).graph
+    name = graph.inputs[0].name
+    calibration = Samples(inputs=graph.inputs, arrays={name: as_pixels(images[:5000])})
     scheme = Scheme()
-    quantizing = median_seconds(
-        lambda: quantize(network, calibration, normalised, scheme), time.process_time
-    )
-    quantized = quantize(network, calibration, normalised, scheme).network
+    quantizing = median_seconds(lambda: quantize(graph, calibration, scheme), time.process_time)
+    quantized = quantize(graph, calibration, scheme).network
     module = QuantNetwork(quantized)
     many, few = images[:5000], images[:500]
+    reals = normalised(many)
     rates = {
         "float32, torch": len(many)
-        / median_seconds(lambda: float_logits(network, many, normalised), time.process_time),
+        / median_seconds(lambda: float_logits(network, reals), time.process_time),
         "int8, torch (exact float32 products)": len(many)
-        / median_seconds(lambda: predict(module, many), time.process_time),
+        / median_seconds(lambda: predict(module, {name: many[:, None]}), time.process_time),
         "int8, NumPy reference (int64)": len(few)
-        / median_seconds(lambda: int8.run(quantized, few), time.process_time),
+        / median_seconds(lambda: int8.run(quantized, {name: few[:, None]}), time.process_time),
     }
     base = rates["float32, torch"]
     rows = [

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arraysmith.affine import Affine, Requantization, requantization
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization import int8
-from arraysmith.affine import Affine, Requantization, requantization
 from arraysmith.quantization.network import (
     IntegerAveragePool,
     IntegerConv2d,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from physical_cases import random_accelerator, random_convolution, random_gemm, 
 from arraysmith.errors import InvalidHardwareError
 from arraysmith.formats.technology import read_technology
 from arraysmith.hardware import Microarchitecture, PhysicalAccelerator
-from arraysmith.search.design_columns import columns_of, grid
+from arraysmith.search.design_columns import columns_of
 from arraysmith.search.mapper import Goal, best_mapping, energy_weights
 from arraysmith.search.network_cycles import INFEASIBLE, network_cycles
 from arraysmith.search.physical_bounds import (
@@ -124,17 +125,17 @@ def test_buffers_decide_what_fits_and_nothing_else(seed):
     rng = random.Random(f"grid {seed}")  # noqa: S311
     layer = replace(random_gemm(rng, largest=90), batch=1)
     base = replace(random_accelerator(rng), dram_bytes_per_cycle=rng.choice((0.5, 3, 16)))
-    kib = (1, 2, 4), (1, 2, 4), (1, 3, 9)
-    designs = grid(base, [base.rows], [base.cols], [base.microarchitectures], kib)
+    accelerators = [
+        replace(base, **dict(zip(BUFFERS, kib, strict=True)))
+        for kib in itertools.product((1, 2, 4), (1, 2, 4), (1, 3, 9))
+    ]
+    designs = columns_of(accelerators)
     found = network_cycles([layer], np.array([1]), designs).cycles.reshape(3, 3, 3)
     for axis in range(3):
         assert (np.diff(found, axis=axis) <= 0).all()
     cells = [rng.randrange(27) for _ in range(5)]
-    accelerators = [
-        replace(base, **dict(zip(BUFFERS, map(int, designs.kib[cell]), strict=True)))
-        for cell in cells
-    ]
-    assert found.ravel()[cells].tolist() == slow_totals([layer], [1], accelerators)
+    asked = [accelerators[cell] for cell in cells]
+    assert found.ravel()[cells].tolist() == slow_totals([layer], [1], asked)
 
 
 def test_more_bandwidth_is_never_slower():
@@ -228,12 +229,12 @@ def test_a_buffer_that_holds_no_tile_makes_a_design_infeasible():
         rows=80 * 16, cols=160, microarchitectures=(Microarchitecture.WS_SERIAL,)
     )
     kinds = [(Microarchitecture.WS_SERIAL,), tuple(Microarchitecture)[2:5]]
-    designs = grid(base, [base.rows], [base.cols], kinds, ((1, 2, 4), (1, 4), (1,)))
     accelerators = [
         replace(base, microarchitectures=kind, ifmap_buffer_kib=ifmap, filter_buffer_kib=filter_,
                 ofmap_buffer_kib=1)
         for kind in kinds for ifmap in (1, 2, 4) for filter_ in (1, 4)
     ]  # fmt: skip
+    designs = columns_of(accelerators)
     for layers in ([window], [groups], [groups, window]):
         counts = np.ones(len(layers), np.int64)
         totals = slow_totals(layers, counts, accelerators)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraysmith.errors import InvalidNetworkError
 from arraysmith.affine import (
     Affine,
     Requantization,
@@ -16,6 +15,7 @@ from arraysmith.affine import (
     multiplier_and_shift,
     requantization,
 )
+from arraysmith.errors import InvalidNetworkError
 
 reals = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from arraysmith.affine import Affine, requantization
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization import int8, modules
-from arraysmith.affine import Affine, requantization
 from arraysmith.quantization.assessment import compare_engines
 from arraysmith.quantization.modules import QuantNetwork, predict, product_dtype
 from arraysmith.quantization.network import (

@@ -119,7 +119,7 @@ def searched(workload, space, objective):
     """The problem and all its designs with their figures."""
     asked = Question(objectives=(objective,))
     problem = asked.problem(workload, space)
-    return problem, candidates(problem, asked.model_over(workload, problem).bounds())
+    return problem, candidates(problem, asked.model_over(workload, problem))
 
 
 def plain(space, ids, cycles):

@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from arraysmith.flow.lasting import Lasting
     from arraysmith.flow.learning import fetch_mnist, train
     from arraysmith.flow.mapping import map_network, simulate_physical
-    from arraysmith.flow.quantization import compare_schemes, evaluate, export, quantize
+    from arraysmith.flow.quantization import (
+        compare_schemes,
+        evaluate,
+        export,
+        quantize,
+    )
     from arraysmith.flow.report import report
+    from arraysmith.flow.verification import verify
     from arraysmith.formats.mappings import read_mappings
     from arraysmith.formats.technology import read_technology
     from arraysmith.hardware import Accelerator, Dataflow, Microarchitecture, PhysicalAccelerator
     from arraysmith.mapping import Goal, Mapping, Tile
+    from arraysmith.quantization.overrides import read_overrides
     from arraysmith.search.mapper import best_mapping
     from arraysmith.simulation.physical.cost import EnergyTable
     from arraysmith.space import Constraints, DesignSpace, Objective
@@ -62,12 +69,14 @@ __all__ = [
     "quantize",
     "read_designs",
     "read_mappings",
+    "read_overrides",
     "read_technology",
     "read_workload",
     "report",
     "simulate",
     "simulate_physical",
     "train",
+    "verify",
 ]
 
 _HOMES = {
@@ -99,12 +108,14 @@ _HOMES = {
     "quantize": "flow.quantization",
     "read_designs": "flow.explored_files",
     "read_mappings": "formats.mappings",
+    "read_overrides": "quantization.overrides",
     "read_technology": "formats.technology",
     "read_workload": "flow.hardware",
     "report": "flow.report",
     "simulate": "flow.hardware",
     "simulate_physical": "flow.mapping",
     "train": "flow.learning",
+    "verify": "flow.verification",
 }
 
 

@@ -126,6 +126,27 @@ def affine_from_range(
     return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax)
 
 
+def short_scale(scale: float, bits: int = 8) -> float:
+    """The least k·2^e that is not below `scale`, with 2^(bits-1) ≤ k < 2^bits: 128…255 for 8 bits.
+
+    With activations on scales that are powers of two, the factor sx·sw/sy of such a weight scale is
+    k·2^-n too, so `multiplier_and_shift` of as many bits gives it exactly.
+
+    Args:
+        scale: at least 2^-1000, so that k·2^e is a normal double.
+        bits: of k, 1 to 31.
+
+    Raises:
+        InvalidNetworkError: the scale is not positive and finite, or too small, or bits not 1…31.
+    """
+    if not 1 <= bits <= MAX_MULTIPLIER_BITS:
+        raise InvalidNetworkError(f"a scale of {bits} bits: choose 1 to {MAX_MULTIPLIER_BITS}")
+    if not (math.isfinite(scale) and scale >= 2.0**-1000):
+        raise InvalidNetworkError(f"scale is {scale}, needs to be finite and at least 2^-1000")
+    mantissa, exponent = math.frexp(scale)
+    return math.ldexp(math.ceil(math.ldexp(mantissa, bits)), exponent - bits)
+
+
 def multiplier_and_shift(real: float, bits: int = 16) -> tuple[int, int]:
     """The `m` and `n` of (3) for a real factor: m < 2^bits, 1 ≤ n ≤ 62, m / 2^n ≈ real.
 

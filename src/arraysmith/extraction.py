@@ -1,41 +1,79 @@
-"""The joint of the two wings: an int8 network as a workload.
+"""The joint of the two wings: a network as a workload.
 
-Convolutions and linear layers are what the array computes; pools, tables and clamps happen where
-the accumulators leave it and cost it no cycles.
+Convolutions, linear layers and matrix products are what the array computes; pools, tables, norms
+and clamps happen where the accumulators leave it and cost it no cycles.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from arraysmith.quantization.network import IntegerConv2d, IntegerLinear
-from arraysmith.workload import Conv2d, Gemm, Workload
+from arraysmith.formats.layers import (
+    Axis,
+    apart,
+    convolution_layer,
+    product_layer,
+    uniquely_named,
+)
+from arraysmith.networks.operations import Convolution, Linear, MatMul
+from arraysmith.quantization.operations import IntegerMatMul
+from arraysmith.quantization.products import IntegerConvolution, IntegerLinear
+from arraysmith.workload import Gemm, Workload
 
 if TYPE_CHECKING:
+    from arraysmith.networks.graph import FloatGraph
     from arraysmith.quantization.network import IntegerNetwork
     from arraysmith.workload import Layer
 
+    Shape = tuple[int, ...]
 
-def workload(network: IntegerNetwork) -> Workload:
-    """The layers of a network that a systolic array computes, for one image."""
+
+def workload(network: IntegerNetwork | FloatGraph, *, grouped: bool = False) -> Workload:
+    """The layers of a network that a systolic array computes, for one input.
+
+    Args:
+        network: integers or floats.
+        grouped: groups and independent products stay one layer, as the model `physical` takes
+            them; else each becomes a layer, for SCALE-Sim knows neither.
+    """
+    shapes = network.shapes
+    operations = network.layers if hasattr(network, "layers") else network.operations
     layers: list[Layer] = []
-    for layer, shape in zip(network.layers, network.shapes, strict=False):
-        if isinstance(layer, IntegerConv2d):
-            out, in_channels, filter_rows, filter_cols = layer.weight.shape
-            layers.append(
-                Conv2d(
-                    name=layer.name,
-                    ifmap_rows=shape[1],
-                    ifmap_cols=shape[2],
-                    filter_rows=filter_rows,
-                    filter_cols=filter_cols,
-                    in_channels=in_channels,
-                    out_channels=out,
-                    stride=layer.stride,
-                    padding=layer.padding,
-                )
-            )
-        elif isinstance(layer, IntegerLinear):
-            out, features = layer.weight.shape
-            layers.append(Gemm(name=layer.name, M=1, N=out, K=features))
-    return Workload(name=network.name, layers=tuple(layers))
+    for operation in operations:
+        read = [shapes[name] for name in operation.inputs]
+        if isinstance(operation, Convolution | IntegerConvolution):
+            layers.append(_convolution(operation, read[0]))
+        elif isinstance(operation, Linear | IntegerLinear):
+            out, features = operation.weight.shape
+            rows = 1
+            for size in read[0][:-1]:
+                rows *= size
+            layers.append(Gemm(name=operation.name, M=rows, N=out, K=features))
+        elif isinstance(operation, MatMul | IntegerMatMul):
+            layers.append(product_layer(operation.name, *read))
+    if not grouped:
+        layers = [each for layer in layers for each in apart(layer)]
+    return Workload(name=network.name, layers=uniquely_named(layers))
+
+
+def _convolution(operation: Convolution | IntegerConvolution, ifmap: Shape) -> Layer:
+    windows = operation.windows
+    fields = zip(
+        ifmap[1:],
+        windows.before,
+        windows.after,
+        windows.size,
+        windows.strides,
+        windows.dilations,
+        strict=True,
+    )
+    return convolution_layer(
+        operation.name,
+        images=1,
+        channels=(ifmap[0], operation.weight.shape[0]),
+        groups=operation.groups,
+        axes=tuple(
+            Axis(size=size, before=low, after=high, taps=taps, stride=stride, dilation=dilation)
+            for size, low, high, taps, stride, dilation in fields
+        ),
+    )

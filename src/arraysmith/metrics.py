@@ -146,6 +146,8 @@ class QuantizedLayer:
     output_low: float
     """The reals that the integers cover."""
     output_high: float
+    output_bits: int
+    weight_bits: int | None
     weight_scale_low: float | None
     weight_scale_high: float | None
     sqnr_db: float | None
@@ -162,17 +164,39 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSensitivity:
+    """What the outputs lose if one layer alone is quantized."""
+
+    name: str
+    """Of the integer layer, or of an input."""
+    ends_with: str
+    """The float tensor that is quantized: the last one inside the layer."""
+    weight_bits: int | None
+    """None: no weights."""
+    activation_bits: int | None
+    """None: logits."""
+    sqnr_db: float | None
+    """Of the worst output against the float network's; None where nothing was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """How a float network became integers."""
 
     network: str
-    activation: str
-    checkpoint: str
-    """The float checkpoint's file."""
-    checkpoint_sha256: str
+    model: str
+    """The float network's file, or the type of the Python object."""
+    model_sha256: str
+    """Of the file; empty for a Python object."""
     scheme: dict[str, str | int | float | bool]
-    calibration_images: int
+    overrides: tuple[str, ...] = ()
+    """Layers, or patterns of them, that a file of overrides chose otherwise for."""
+    calibration_samples: int
     layers: tuple[QuantizedLayer, ...]
+    islands: tuple[str, ...] = ()
+    """Layers that run in floats, for want of an integer form."""
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    """What each layer costs, worst first; empty where it was not asked for."""
     seconds: float
 
     def __post_init__(self) -> None:
@@ -223,3 +247,58 @@ class Evaluation:
     integers_compared: int
     """Outputs of every layer that the NumPy and the torch engine were compared on; 0: not asked."""
     integers_different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputComparison:
+    """One output of a float network and of its integer form, on the same samples."""
+
+    name: str
+    sqnr_db: float | None
+    """None where nothing was lost."""
+    largest_error: float
+    changed: int
+    """Samples whose greatest word, along the last axis, is another one anywhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleEvaluation:
+    """A float network and its integer form on samples that a user gave."""
+
+    network: str
+    samples: int
+    outputs: tuple[OutputComparison, ...]
+    comparison: Comparison | None = None
+    """Of the first output's classes, where labels were given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackEnd:
+    """One back end against the NumPy reference."""
+
+    name: str
+    integers: int
+    """How many were compared, over all layers."""
+    different: int
+    first_difference: str | None = None
+    """The first layer and index that differ, with both integers."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Every back end that is there, on one input set."""
+
+    network: str
+    samples: int
+    given: str
+    """Where the samples are from."""
+    reference: str
+    back_ends: tuple[BackEnd, ...]
+    absent: dict[str, str]
+    """Back ends that could not run, and why."""
+
+    @property
+    def different(self) -> int:
+        """Integers that differ, over all back ends."""
+        return sum(each.different for each in self.back_ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -179,9 +179,9 @@ class DesignSpace:
 
     def accelerator(self, number: int, base: PhysicalAccelerator) -> PhysicalAccelerator:
         """A design as the model `physical` takes it; ports and output words are those of `base`."""
-        place = self.places(np.array([number]))[0]
-        value = {name: getattr(self, name)[i] for name, i in zip(AXES, place, strict=True)}
-        return PhysicalAccelerator(
+        value = self._values(number)
+        return replace(
+            base,
             rows=value["rows"],
             cols=value["cols"],
             microarchitectures=value["arrays"],
@@ -191,17 +191,11 @@ class DesignSpace:
             dram_bytes_per_cycle=value["dram_bytes_per_cycle"],
             operand_bytes=value["operand_bytes"],
             psum_bytes=value["psum_bytes"],
-            ifmap_port_bytes=base.ifmap_port_bytes,
-            filter_port_bytes=base.filter_port_bytes,
-            ofmap_port_bytes=base.ofmap_port_bytes,
-            output_bytes=base.output_bytes,
-            double_buffered=base.double_buffered,
         )
 
     def scalesim(self, number: int) -> tuple[Accelerator, ...]:
         """A design as SCALE-Sim takes it, once for each dataflow it can do."""
-        place = self.places(np.array([number]))[0]
-        value = {name: getattr(self, name)[i] for name, i in zip(AXES, place, strict=True)}
+        value = self._values(number)
         return tuple(
             Accelerator(
                 rows=value["rows"],
@@ -213,6 +207,11 @@ class DesignSpace:
             )
             for dataflow in value["arrays"]
         )
+
+    def _values(self, number: int) -> dict[str, Any]:
+        """A design by axis."""
+        places = self.places(np.array([number]))[0]
+        return {name: getattr(self, name)[i] for name, i in zip(AXES, places, strict=True)}
 
 
 AXES = (
@@ -280,6 +279,11 @@ def parse_rates(text: str, name: str) -> tuple[float, ...]:
     return tuple(int(rate) if rate.is_integer() else rate for rate in sorted(rates))
 
 
+def split_arrays(text: str) -> list[list[str]]:
+    """`a,b+c`: the names of each array."""
+    return [[name.strip() for name in part.split("+")] for part in text.split(",")]
+
+
 def parse_dataflows(text: str) -> tuple[tuple[Dataflow, ...], ...]:
     """`os,ws,is` or some of them; + joins what one array can do, as in `os+ws`.
 
@@ -289,8 +293,8 @@ def parse_dataflows(text: str) -> tuple[tuple[Dataflow, ...], ...]:
         DesignSpaceError: an unknown one.
     """
     wanted = set()
-    for part in text.split(","):
-        names = {name.strip().lower() for name in part.split("+")}
+    for array in split_arrays(text):
+        names = {name.lower() for name in array}
         unknown = sorted(names - set(Dataflow))
         if unknown:
             raise DesignSpaceError(f"dataflow {unknown[0]!r} is unknown; give os, ws, is or a list")
@@ -305,22 +309,40 @@ def parse_arrays(text: str) -> tuple[Array, ...]:
     Raises:
         DesignSpaceError: an unknown one, or both kinds together.
     """
-    names = [name.strip().lower() for part in text.split(",") for name in part.split("+")]
-    if not any(name in set(Microarchitecture) for name in names):
+    given = split_arrays(text)
+    if not any(name.lower() in set(Microarchitecture) for names in given for name in names):
         return parse_dataflows(text)
     arrays = []
-    for part in text.split(","):
+    for names in given:
         array = []
-        for name in part.split("+"):
+        for name in names:
             try:
-                array.append(Microarchitecture(name.strip().lower()))
+                array.append(Microarchitecture(name.lower()))
             except ValueError:
                 raise DesignSpaceError(
-                    f"microarchitecture {name.strip()!r} is unknown; give one of "
+                    f"microarchitecture {name!r} is unknown; give one of "
                     + ", ".join(Microarchitecture)
                 ) from None
         arrays.append(tuple(array))
     return tuple(dict.fromkeys(arrays))
+
+
+def parse_values(axis: str, text: str, called: str) -> tuple[Any, ...]:
+    """The values of any axis of `AXES`, as `DesignSpace` takes them.
+
+    Args:
+        axis: its name.
+        text: as the parser of that axis takes it.
+        called: what a message calls the axis.
+
+    Raises:
+        DesignSpaceError: not of the axis's form.
+    """
+    if axis == "arrays":
+        return parse_arrays(text)
+    if axis == "dram_bytes_per_cycle":
+        return parse_rates(text, called)
+    return (parse_axis if axis in {"rows", "cols"} else parse_kib)(text, called)
 
 
 def _check_arrays(arrays: tuple[Array, ...]) -> None:

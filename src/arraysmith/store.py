@@ -59,6 +59,16 @@ class RunFolder:
         """`save_model/<name>_model.pth`, name being best, last or quant."""
         return self.path / "save_model" / f"{name}_model.pth"
 
+    @property
+    def float_model(self) -> Path:
+        """The float network that was quantized, as it was read."""
+        return self.path / "save_model" / "float_model.safetensors"
+
+    @property
+    def onnx_folder(self) -> Path:
+        """`onnx/`, what other tools read."""
+        return self.path / "onnx"
+
     def figure(self, name: str) -> Path:
         """`figs/<name>.png`."""
         return self.path / "figs" / f"{name}.png"

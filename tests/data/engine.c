@@ -1,102 +1,137 @@
-/* An int8 network in plain C99: the arithmetic of docs/quantization.md on an exported header.
+/* An integer network in plain C99: the arithmetic of docs/quantization.md on an exported header.
  *
- * NETWORK_H is that header; steps.h calls one macro a layer, in order, with the layer's shapes.
- * Reads the pixels of one image as decimals, prints the logits.
+ * It runs chains of convolutions (two axes, one group), linear layers, tables and average pools;
+ * a reshape moves nothing. NETWORK_H is the header; steps.h calls one macro a layer, in order.
+ * Reads the integers of one input as decimals, prints the logits.
  */
 #include <stdio.h>
 #include NETWORK_H
 
 typedef struct { int channels, rows, cols; } shape;
 
-static int64_t x[4096], y[4096];
+typedef struct { int size[2], strides[2], dilations[2], before[2]; } window;
 
-static int64_t requantize(int64_t acc, int64_t m, int n, int zero_point, int low, int high) {
-    int64_t q = zero_point + ((acc * m + ((int64_t)1 << (n - 1))) >> n); /* (3) */
+/* A clamp of the accumulator and what is added behind it, or NULL. */
+typedef struct { const int32_t *low, *high, *bias; } activation;
+
+static int64_t x[65536], y[65536];
+
+static int64_t clamp(int64_t q, int64_t low, int64_t high) {
     return q < low ? low : q > high ? high : q;
 }
 
-/* qx - zx, and 0 in the padding. */
-static int64_t centred(shape in, int channel, int row, int col, int zero_point) {
-    if (row < 0 || col < 0 || row >= in.rows || col >= in.cols) return 0;
-    return x[(channel * in.rows + row) * in.cols + col] - zero_point;
+static int64_t requantize(int64_t acc, int64_t m, int n, int zero_point, int low, int high) {
+    return clamp(zero_point + ((acc * m + ((int64_t)1 << (n - 1))) >> n), low, high); /* (3) */
+}
+
+static int64_t activate(int64_t acc, const activation *a, int o) {
+    return a->low ? clamp(acc, a->low[o], a->high[o]) + a->bias[o] : acc;
+}
+
+/* qx - zx, and 0 in the padding, of tap (u, v) of the window at (row, col). */
+static int64_t tap(shape in, const window *w, int channel, int row, int col, int u, int v,
+                   int zero_point) {
+    int r = row * w->strides[0] + u * w->dilations[0] - w->before[0];
+    int c = col * w->strides[1] + v * w->dilations[1] - w->before[1];
+    if (r < 0 || c < 0 || r >= in.rows || c >= in.cols) return 0;
+    return x[(channel * in.rows + r) * in.cols + c] - zero_point;
 }
 
 typedef struct {
     shape in, out;
-    int filter, stride, padding, pool, relu, input_zero_point, output_zero_point, qmin, multipliers;
+    window windows;
+    activation activation;
+    int pool, input_zero_point, output_zero_point, low, high, multipliers;
     const int8_t *weight, *weight_zero_point, *right_shift;
     const int32_t *bias, *multiplier;
 } convolution;
 
 static int64_t accumulator(const convolution *l, int o, int row, int col) {
+    const window *w = &l->windows;
     int64_t acc = l->bias[o]; /* (2) */
     for (int k = 0; k < l->in.channels; k++)
-        for (int u = 0; u < l->filter; u++)
-            for (int v = 0; v < l->filter; v++) {
-                int r = row * l->stride + u - l->padding, c = col * l->stride + v - l->padding;
-                int tap = ((o * l->in.channels + k) * l->filter + u) * l->filter + v;
-                int64_t w = l->weight[tap] - l->weight_zero_point[o];
-                acc += w * centred(l->in, k, r, c, l->input_zero_point);
+        for (int u = 0; u < w->size[0]; u++)
+            for (int v = 0; v < w->size[1]; v++) {
+                int i = ((o * l->in.channels + k) * w->size[0] + u) * w->size[1] + v;
+                acc += (int64_t)(l->weight[i] - l->weight_zero_point[o])
+                    * tap(l->in, w, k, row, col, u, v, l->input_zero_point);
             }
-    return acc;
+    return activate(acc, &l->activation, o);
 }
 
-static void conv2d(const convolution *l) {
+static int convolve(const convolution *l) {
     int i = 0;
     for (int o = 0; o < l->out.channels; o++)
         for (int r = 0; r < l->out.rows; r++)
             for (int c = 0; c < l->out.cols; c++) {
                 int64_t sum = 0; /* (4) */
-                for (int p = 0; p < l->pool * l->pool; p++) {
-                    int row = r * l->pool + p / l->pool, col = c * l->pool + p % l->pool;
-                    int64_t acc = accumulator(l, o, row, col);
-                    sum += l->relu && acc < 0 ? 0 : acc;
-                }
-                int m = l->multipliers > 1 ? o : 0, low = l->relu ? l->output_zero_point : l->qmin;
+                for (int p = 0; p < l->pool * l->pool; p++)
+                    sum += accumulator(l, o, r * l->pool + p / l->pool, c * l->pool + p % l->pool);
+                int m = l->multipliers > 1 ? o : 0;
                 y[i++] = requantize(sum, l->multiplier[m], l->right_shift[m], l->output_zero_point,
-                                    low, l->qmin + 255);
+                                    l->low, l->high);
             }
+    return i;
 }
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
-#define COPY(size) for (int j = 0; j < (size); j++) x[j] = y[j];
+#define COPY(count) for (int j = 0; j < (count); j++) x[j] = y[j];
+#define WINDOW(P) {P##_WINDOWS_SIZE, P##_WINDOWS_STRIDES, P##_WINDOWS_DILATIONS, P##_WINDOWS_BEFORE}
+#define ACTIVATION(p) {p##_activation_low, p##_activation_high, p##_activation_bias}
+#define NO_ACTIVATION(p) {0, 0, 0}
 
-#define CONV2D(p, P, IN, OUT, filter, qmin) { \
-    const convolution l = {IN, OUT, filter, P##_STRIDE, P##_PADDING, P##_POOL, P##_RELU, \
-        P##_INPUT_ZERO_POINT, P##_OUTPUT_ZERO_POINT, qmin, COUNT(p##_multiplier), p##_weight, \
-        p##_weight_zero_point, p##_right_shift, p##_bias, p##_multiplier}; \
-    conv2d(&l); \
-    COPY(l.out.channels * l.out.rows * l.out.cols) }
+/* p and P begin the layer's names, IN those of the layer that it reads. */
+#define CONVOLUTION(p, P, IN, ACTIVATED) { \
+    const convolution l = {IN##_SHAPE, P##_SHAPE, WINDOW(P), ACTIVATED(p), \
+        P##_POOL, P##_INPUT_ZERO_POINT, P##_OUTPUT_ZERO_POINT, P##_LOW, P##_HIGH, \
+        COUNT(p##_multiplier), p##_weight, p##_weight_zero_point, p##_right_shift, p##_bias, \
+        p##_multiplier}; \
+    int i = convolve(&l); \
+    COPY(i) }
 
-#define AVGPOOL2D(p, P, IN, OUT, qmin) { \
-    const shape before = IN, after = OUT; \
-    int i = 0, w = P##_WINDOW; \
+/* One multiplier, or one a position. */
+#define AVERAGE_POOL(p, P, IN) { \
+    const shape before = IN##_SHAPE, after = P##_SHAPE; \
+    const window w = WINDOW(P); \
+    int i = 0; \
     for (int o = 0; o < after.channels; o++) \
         for (int r = 0; r < after.rows; r++) \
             for (int c = 0; c < after.cols; c++) { \
                 int64_t sum = 0; /* (8) */ \
-                for (int t = 0; t < w * w; t++) \
-                    sum += centred(before, o, r * w + t / w, c * w + t % w, P##_INPUT_ZERO_POINT); \
-                y[i++] = requantize(sum, p##_multiplier[0], p##_right_shift[0], \
-                                    P##_OUTPUT_ZERO_POINT, qmin, qmin + 255); \
+                int m = COUNT(p##_multiplier) > 1 ? r * after.cols + c : 0; \
+                for (int t = 0; t < w.size[0] * w.size[1]; t++) \
+                    sum += tap(before, &w, o, r, c, t / w.size[1], t % w.size[1], \
+                               P##_INPUT_ZERO_POINT); \
+                y[i++] = requantize(sum, p##_multiplier[m], p##_right_shift[m], \
+                                    P##_OUTPUT_ZERO_POINT, P##_OUTPUT_QMIN, P##_OUTPUT_QMAX); \
             } \
     COPY(i) }
 
 /* (9) */
-#define TABLE(p, size, qmin) for (int i = 0; i < (size); i++) x[i] = p##_table[x[i] - (qmin)];
+#define TABLE(p, P) for (int i = 0; i < P##_SIZE; i++) x[i] = p##_table[x[i] - P##_INPUT_QMIN];
 
-#define LOGITS(p, P, features) for (int o = 0; o < COUNT(p##_bias); o++) { \
-    int64_t acc = p##_bias[o]; \
-    for (int i = 0; i < (features); i++) \
-        acc += (x[i] - P##_INPUT_ZERO_POINT) \
-            * (p##_weight[o * (features) + i] - p##_weight_zero_point[o]); \
-    printf("%lld\n", (long long)acc); }
+/* (2) for every output neuron, into y. */
+#define PRODUCTS(p, P, IN) for (int o = 0; o < COUNT(p##_bias); o++) { \
+    y[o] = p##_bias[o]; \
+    for (int i = 0; i < IN##_SIZE; i++) \
+        y[o] += (x[i] - P##_INPUT_ZERO_POINT) \
+            * (p##_weight[o * IN##_SIZE + i] - p##_weight_zero_point[o]); }
 
-#define SHAPE(channels, rows, cols) {channels, rows, cols}
+#define LINEAR(p, P, IN, ACTIVATED) { \
+    const activation a = ACTIVATED(p); \
+    PRODUCTS(p, P, IN) \
+    for (int o = 0; o < P##_SIZE; o++) { \
+        int m = COUNT(p##_multiplier) > 1 ? o : 0; \
+        x[o] = requantize(activate(y[o], &a, o), p##_multiplier[m], p##_right_shift[m], \
+                          P##_OUTPUT_ZERO_POINT, P##_LOW, P##_HIGH); } }
+
+#define LOGITS(p, P, IN) { \
+    PRODUCTS(p, P, IN) \
+    for (int o = 0; o < P##_SIZE; o++) printf("%lld\n", (long long)y[o]); }
 
 int main(void) {
-    int pixel, count = 0;
-    while (scanf("%d", &pixel) == 1) x[count++] = input_table[pixel];
+    int word, count = 0;
+    while (count < COUNT(x) && scanf("%d", &word) == 1) x[count++] = word;
 #include "steps.h"
     return 0;
 }

@@ -6,7 +6,15 @@ import sys
 
 import click
 
-from arraysmith.cli import compare, explore, learning, physical, simulate, worked_example
+from arraysmith.cli import (
+    compare,
+    explore,
+    learning,
+    physical,
+    quantization,
+    simulate,
+    worked_example,
+)
 from arraysmith.cli.terminal import errors_in_one_line, show_any_text
 from arraysmith.version import __version__
 
@@ -20,6 +28,7 @@ def arraysmith_command() -> None:
 
     \b
     arraysmith demo                        the whole flow on LeNet-5 and MNIST
+    arraysmith quantize model.onnx --samples images.npz -o runs/model
     arraysmith simulate -t layers.csv      cycles of SCALE-Sim's topologies
     arraysmith explore -t layers.csv --rows 1:64 --cols 1:64 --dataflow os,ws,is
     """
@@ -27,6 +36,7 @@ def arraysmith_command() -> None:
 
 for verb in (
     *learning.VERBS,
+    *quantization.VERBS,
     *simulate.VERBS,
     *physical.VERBS,
     *explore.VERBS,

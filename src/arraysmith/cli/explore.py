@@ -13,12 +13,9 @@ from click.core import ParameterSource
 from arraysmith.cli.given import given_workload, run_folder_of
 from arraysmith.cli.options import (
     json_option,
-    kind_option,
-    model_argument,
     output_option,
     quiet_option,
-    shape_option,
-    topology_option,
+    workload_options,
 )
 from arraysmith.cli.physical_options import check_together, model_option, ports_and_technology
 from arraysmith.cli.space_options import asked_for, space_options
@@ -46,10 +43,7 @@ _PHYSICAL = (
 
 @click.command()
 @model_option
-@model_argument
-@topology_option
-@kind_option
-@shape_option
+@workload_options
 @space_options
 @ports_and_technology
 @click.option(

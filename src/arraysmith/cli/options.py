@@ -25,7 +25,6 @@ data_option = click.option(
     metavar="DIR",
     help="Folder of the MNIST files  [default: $ARRAYSMITH_DATA or the cache]",
 )
-checkpoint_option = click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 model_argument = click.argument("model", type=click.Path(path_type=Path), required=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
@@ -76,6 +75,13 @@ bandwidth_option = click.option(
     default=None,
     help="DRAM words a cycle; what a design needs beyond it is marked.",
 )
+
+
+def workload_options(verb: Verb) -> Verb:
+    """MODEL or a topology, and how it is read."""
+    for option in (shape_option, kind_option, topology_option, model_argument):
+        verb = option(verb)
+    return verb
 
 
 def buffer_option(operand: str) -> Callable[[Verb], Verb]:

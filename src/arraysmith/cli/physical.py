@@ -13,11 +13,8 @@ from arraysmith.cli.given import given_workload, run_folder_of
 from arraysmith.cli.options import (
     buffer_option,
     json_option,
-    kind_option,
-    model_argument,
     quiet_option,
-    shape_option,
-    topology_option,
+    workload_options,
 )
 from arraysmith.cli.physical_options import (
     accelerators_of,
@@ -38,10 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command("map")
-@model_argument
-@topology_option
-@kind_option
-@shape_option
+@workload_options
 @click.option("--layer", default=None, metavar="NAME", help="Show this layer, with its loop nest.")
 @click.option("--rows", type=int, default=None, help="Array height  [default: 16]")
 @click.option("--cols", type=int, default=None, help="Array width  [default: 16]")

@@ -171,11 +171,12 @@ def parse_microarchitectures(text: str) -> tuple[tuple[Microarchitecture, ...], 
     """`a,b+c`: one array that is an a, and one that can be b and c."""
     from arraysmith.errors import InvalidHardwareError
     from arraysmith.hardware import Microarchitecture
+    from arraysmith.space import split_arrays
 
     known = [each.value for each in Microarchitecture]
     arrays = []
-    for array in text.split(","):
-        names = [name.strip().lower() for name in array.split("+")]
+    for array in split_arrays(text):
+        names = [name.lower() for name in array]
         for name in names:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

@@ -13,11 +13,8 @@ from arraysmith.cli.options import (
     bandwidth_option,
     buffer_option,
     json_option,
-    kind_option,
-    model_argument,
     quiet_option,
-    shape_option,
-    topology_option,
+    workload_options,
 )
 from arraysmith.cli.physical import simulate_under_physical
 from arraysmith.cli.physical_options import (
@@ -32,6 +29,7 @@ from arraysmith.errors import InvalidHardwareError, InvalidWorkloadError
 from arraysmith.reporting import tables
 
 if TYPE_CHECKING:
+    from arraysmith.hardware import Accelerator
     from arraysmith.performance import NetworkMetrics
     from arraysmith.physical_performance import ModelsCompared
     from arraysmith.simulation.scalesim.quirks import Quirk
@@ -46,10 +44,7 @@ _BELONGS = {
 
 @click.command()
 @model_option
-@model_argument
-@topology_option
-@kind_option
-@shape_option
+@workload_options
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="SCALE-Sim config file.")
 @click.option(
     "-p",
@@ -154,29 +149,18 @@ def simulate(
         sizes = {"rows": rows, "cols": cols, "ifmap_kib": ifmap_kib, "filter_kib": filter_kib}
         physical |= {**sizes, "ofmap_kib": ofmap_kib, "bandwidth": bandwidth, "dataflow": dataflow}
         simulate_under_physical(
-            workload,
-            config,
-            output or run_folder_of(model),
-            physical,
-            as_json=as_json,
-            quiet=quiet,
+            workload, config, output or run_folder_of(model), physical, as_json=as_json, quiet=quiet
         )
         return
     from arraysmith.flow import hardware
     from arraysmith.formats.config import read_config
-    from arraysmith.space import parse_dataflows
 
     del layout  # SCALE-Sim opens it and reads nothing from it
     found = None if config is None else read_config(config)
     base = hardware.DEFAULT_ACCELERATOR if found is None else found.accelerator
     base = with_options(base, rows, cols, (ifmap_kib, filter_kib, ofmap_kib), bandwidth)
     given = "os,ws,is" if found is None else base.dataflow.value
-    arrays = parse_dataflows(dataflow or given)
-    if any(len(array) > 1 for array in arrays):
-        raise click.UsageError(
-            "SCALE-Sim simulates one dataflow at a time; separate them by commas"
-        )
-    accelerators = tuple(replace(base, dataflow=array[0]) for array in arrays)
+    accelerators = _under_each(base, dataflow or given)
     bandwidths = None if found is None else found.bandwidths
     progress = progress_bars(quiet=quiet)
     if parent is None:
@@ -215,6 +199,18 @@ def simulate(
         show_models(result, both)
     if written is not None:
         say(f"Written to {written}")
+
+
+def _under_each(base: Accelerator, dataflows: str) -> tuple[Accelerator, ...]:
+    """The array once for each dataflow."""
+    from arraysmith.space import parse_dataflows
+
+    arrays = parse_dataflows(dataflows)
+    if any(len(array) > 1 for array in arrays):
+        raise click.UsageError(
+            "SCALE-Sim simulates one dataflow at a time; separate them by commas"
+        )
+    return tuple(replace(base, dataflow=array[0]) for array in arrays)
 
 
 def show_quirks(found: list[Quirk], *, explain: bool) -> None:

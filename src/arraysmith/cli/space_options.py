@@ -160,18 +160,9 @@ def asked_for(given: dict[str, Any]) -> tuple[DesignSpace, dict[str, Any]]:
 
 
 def _parsed(texts: dict[str, str]) -> dict[str, tuple[Any, ...]]:
-    from arraysmith.space import parse_arrays, parse_axis, parse_kib, parse_rates
+    from arraysmith.space import parse_values
 
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, text in texts.items():
-        flag = _AXES[name][0]
-        if name == "arrays":
-            found[name] = parse_arrays(text)
-        elif name == "dram_bytes_per_cycle":
-            found[name] = parse_rates(text, flag)
-        else:
-            found[name] = (parse_axis if name in {"rows", "cols"} else parse_kib)(text, flag)
-    return found
+    return {name: parse_values(name, text, _AXES[name][0]) for name, text in texts.items()}
 
 
 def _chosen(

@@ -8,7 +8,12 @@ import click
 
 from arraysmith.cli.options import data_option, json_option, output_option, quiet_option
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
-from arraysmith.reporting import exploration_tables, physical_tables, tables
+from arraysmith.reporting import (
+    exploration_tables,
+    physical_tables,
+    quantization_tables,
+    tables,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +40,7 @@ def demo(output: Path, data: Path | None, *, train: bool, as_json: bool, quiet: 
         show_json(found)
         return
     show_table(tables.accuracy(found.evaluation))
-    show_table(tables.quantized_layers(found.quantization))
+    show_table(quantization_tables.quantized_layers(found.quantization))
     show_table(tables.schemes(found.schemes))
     show_table(tables.simulated_networks(found.simulation))
     show_table(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ _BEYOND = 1.1
 """The reference of a hypervolume, in units of the worst values of the fronts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: what is derived is kept
 class Evidence:
     """All that an answer is made from."""
 
@@ -55,19 +56,59 @@ class Evidence:
     seen: Visits
     stopped: str
 
-    @property
-    def best_number(self) -> int:
-        """The best design.
+    _networks: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+    """By number; mapping a network takes long, and the best design is asked for again."""
+
+    @cached_property
+    def good(self) -> Ints:
+        """Places, in `seen`, of the designs that are exactly known and keep the constraints.
+
+        Raises:
+            DesignSpaceError: there is none.
+        """
+        found = np.flatnonzero(self.seen.feasible)
+        if not len(found):
+            raise _nothing(self)
+        return found
+
+    @cached_property
+    def ranked(self) -> Ints:
+        """Places of the best designs, best first.
 
         Raises:
             DesignSpaceError: no design keeps the constraints.
         """
-        seen, good = self.seen, np.flatnonzero(self.seen.feasible)
-        if not len(good):
-            raise _nothing(self)
-        cycles = seen.figures.total_cycles[good]
-        place = best_places(self.problem, seen.ids[good], cycles, seen.values[good], 1)[0]
-        return int(seen.ids[good[place]])
+        return self.best_of(self.good, RANKED)
+
+    @cached_property
+    def fronts(self) -> list[Floats]:
+        """What is not dominated of the values found, then of the bounds where there are any."""
+        every = [self.seen.values[self.good]]
+        if self.found is not None:
+            every.append(self.found.bounds)
+        return [values[non_dominated(values)] for values in every]
+
+    @cached_property
+    def reference(self) -> Floats:
+        """Beyond the worst of both fronts: below it lie all volumes."""
+        return np.asarray(_BEYOND * np.concatenate(self.fronts).max(axis=0))
+
+    @property
+    def best_number(self) -> int:
+        """The best design."""
+        return int(self.seen.ids[self.ranked[0]])
+
+    def best_of(self, places: Ints, count: int) -> Ints:
+        """The best of some places."""
+        seen = self.seen
+        cycles, values = seen.figures.total_cycles[places], seen.values[places]
+        return places[best_places(self.problem, seen.ids[places], cycles, values, count)]
+
+    def network(self, number: int) -> Any:  # noqa: ANN401 (each model has records of its own)
+        """A design layer by layer."""
+        if number not in self._networks:
+            self._networks[number] = self.model.network(number)
+        return self._networks[number]
 
 
 def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
@@ -77,11 +118,9 @@ def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
         DesignSpaceError: no design keeps the constraints.
     """
     asked, problem, seen, found = evidence.asked, evidence.problem, evidence.seen, evidence.found
-    good = np.flatnonzero(seen.feasible)
-    if not len(good):
-        raise _nothing(evidence)
+    good = evidence.good
     ids, cycles, values = seen.ids[good], seen.figures.total_cycles[good], seen.values[good]
-    ranked = good[best_places(problem, ids, cycles, values, RANKED)]
+    ranking = _named(evidence, evidence.ranked)
     front = good[front_places(problem, ids, cycles, values)]
     step = -(-len(front) // FRONT_LISTED)
     known = int((seen.figures.exact & (seen.figures.total_cycles >= 0)).sum())
@@ -109,9 +148,9 @@ def answer(evidence: Evidence, seconds: float, command: str) -> Exploration:
         proven=not asked.is_heuristic or len(seen.ids) == problem.space.size,
         stopped=evidence.stopped,
         gap=_gap(evidence, values),
-        best=_named(evidence, ranked[:1])[0],
-        ranking=_named(evidence, ranked),
-        best_per_dataflow=_named(evidence, _per_array(evidence, good)),
+        best=ranking[0],
+        ranking=ranking,
+        best_per_dataflow=_named(evidence, _per_array(evidence)),
         front=design_facts(problem, seen, front[::step], bandwidth=_has_bandwidth(evidence)),
         front_size=len(front),
         history=_history(evidence),
@@ -141,11 +180,11 @@ def _named(evidence: Evidence, places: Ints) -> tuple[DesignFacts, ...]:
 
 
 def _completed(evidence: Evidence, number: int, design: DesignFacts) -> DesignFacts:
-    model, problem = evidence.model, evidence.problem
+    problem = evidence.problem
     if evidence.asked.model == "physical":
         if design.energy_pj is not None:
             return design
-        network = model.network(number)
+        network = evidence.network(number)
         cycles, energy = np.array([network.total_cycles]), np.array([network.energy_pj])
         return replace(
             design,
@@ -169,22 +208,12 @@ def _completed(evidence: Evidence, number: int, design: DesignFacts) -> DesignFa
     )
 
 
-def _per_array(evidence: Evidence, good: Ints) -> Ints:
+def _per_array(evidence: Evidence) -> Ints:
     """Of each kind of array the best that was evaluated."""
-    seen = evidence.seen
-    kinds = evidence.problem.space.place(seen.ids[good], 0)
-    best = []
-    for kind in np.unique(kinds):
-        members = good[kinds == kind]
-        place = best_places(
-            evidence.problem,
-            seen.ids[members],
-            seen.figures.total_cycles[members],
-            seen.values[members],
-            1,
-        )
-        best.append(members[place[0]])
-    return np.array(best, np.int64)
+    good = evidence.good
+    kinds = evidence.problem.space.place(evidence.seen.ids[good], 0)
+    best = [evidence.best_of(good[kinds == kind], 1) for kind in np.unique(kinds)]
+    return np.concatenate(best)
 
 
 def _gap(evidence: Evidence, values: Floats) -> float | None:
@@ -198,18 +227,8 @@ def _gap(evidence: Evidence, values: Floats) -> float | None:
         best, least = float(values.min()), float(bounds.min())
         largest = evidence.problem.objectives[0] is Objective.UTILIZATION
         return best / least - 1 if largest else 1 - least / best
-    reference = _reference(evidence)
-    found, most = (hypervolume(each[non_dominated(each)], reference) for each in (values, bounds))
+    found, most = (hypervolume(front, evidence.reference) for front in evidence.fronts)
     return most / found - 1
-
-
-def _reference(evidence: Evidence) -> Floats:
-    """Beyond the worst of the front and of that of the bounds: below it lie all volumes."""
-    every = [evidence.seen.values[evidence.seen.feasible]]
-    if evidence.found is not None:
-        every.append(evidence.found.bounds)
-    fronts = np.concatenate([values[non_dominated(values)] for values in every])
-    return np.asarray(_BEYOND * fronts.max(axis=0))
 
 
 def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
@@ -225,8 +244,7 @@ def _history(evidence: Evidence) -> tuple[Checkpoint, ...]:
     if values.shape[1] == 1:
         found = evidence.problem.in_unit(np.minimum.accumulate(values[:, 0])[counts - 1])
     else:
-        reference = _reference(evidence)
-        volumes = hypervolume_history(values, np.zeros((n, 0)), reference, counts)
+        volumes = hypervolume_history(values, np.zeros((n, 0)), evidence.reference, counts)
         found = volumes / volumes[-1]
     return tuple(
         Checkpoint(evaluated=int(count), value=float(value))

@@ -70,7 +70,7 @@ def explore(
     start = time.perf_counter()
     found = None
     if not asked.is_heuristic or problem.space.size <= exhaustive.MAX_DESIGNS:
-        found = exhaustive.candidates(problem, model.bounds())
+        found = exhaustive.candidates(problem, model)
     if found is not None and not asked.is_heuristic and model.exact_bounds:
         seen, stopped = _all_of(found), "every design computed"
     else:

@@ -52,19 +52,18 @@ def draw(run: RunFolder, found: Exploration, suffix: str) -> None:
     from arraysmith.reporting import exploration_png as png
 
     facts, explored = found.facts, found.explored
-    wanted = {
+    drawings = {
         "front": partial(png.front, facts=facts, explored=explored),
         "parallel": partial(png.parallel, facts=facts, explored=explored),
         "landscapes": partial(png.landscapes, facts=facts, explored=explored),
+        "convergence": partial(png.convergence, facts=facts) if facts.history else None,
     }
-    if facts.history:
-        wanted["convergence"] = partial(png.convergence, facts=facts)
-    for name in ("front", "parallel", "landscapes", "convergence"):
+    for name, drawing in drawings.items():
         path = run.figure(f"exploration_{name}")
         for old in FIGURES:
             path.with_suffix(f".{old}").unlink(missing_ok=True)  # of an earlier exploration
-        if name in wanted:
-            wanted[name](path.with_suffix(f".{suffix}"))
+        if drawing is not None:
+            drawing(path.with_suffix(f".{suffix}"))
 
 
 def read_designs(path: Path) -> dict[str, NDArray[Any]]:
@@ -111,23 +110,22 @@ def read_explored(run: RunFolder) -> ExploredDesigns:
 
 def _best(evidence: Evidence, run: RunFolder) -> tuple[str, Any]:
     """The section of the best design and what goes there."""
-    space, model = evidence.problem.space, evidence.model
     number = evidence.best_number
+    metrics = evidence.network(number)
     if evidence.asked.model == "physical":
         # Compiled code, and the library that compiles it, only where it is needed.
         from arraysmith.flow.mapping import timelines
         from arraysmith.formats.mappings import write_mappings
         from arraysmith.physical_performance import PhysicalFacts
 
-        metrics = model.network(number)
-        accelerator = space.accelerator(number, evidence.asked.base)
+        accelerator = evidence.problem.space.accelerator(number, evidence.asked.base)
         write_mappings(
             run.path / MAPPINGS_FILE, evidence.workload, [each.mapping for each in metrics.layers]
         )
         return BEST_PHYSICAL, PhysicalFacts(
             metrics=metrics, timelines=timelines(evidence.workload, accelerator, metrics)
         )
-    return BEST_SCALESIM, model.network(number)
+    return BEST_SCALESIM, metrics
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -59,12 +59,13 @@ def read_workload(
     readers: dict[str, Callable[[], Workload]] = {
         ".csv": lambda: read_topology(source, kind, grouped=grouped),
         ".onnx": onnx_workload,
-        ".pth": lambda: _int8_workload(source),
+        ".pth": lambda: _int8_workload(source, grouped=grouped),
+        ".safetensors": lambda: _int8_workload(source, grouped=grouped),
     }
     if shapes and source.suffix != ".onnx":
         raise InputFileError(f"{source}: only an .onnx file takes shapes; leave them out")
     if source.is_dir():
-        return _folder_workload(source)
+        return _folder_workload(source, grouped=grouped)
     if source.suffix in readers:
         return readers[source.suffix]()
     what = "no model that is known here" if source.exists() else "not there"
@@ -73,26 +74,26 @@ def read_workload(
     )
 
 
-def _folder_workload(folder: Path) -> Workload:
+def _folder_workload(folder: Path, *, grouped: bool) -> Workload:
     """Of a run folder or an exported one."""
     if RunFolder(folder).model("quant").exists():
-        return _int8_workload(RunFolder(folder).model("quant"))
+        return _int8_workload(RunFolder(folder).model("quant"), grouped=grouped)
     if (folder / "manifest.json").exists():
         from arraysmith.extraction import workload
         from arraysmith.quantization.export import read_export
 
-        return workload(read_export(folder))
+        return workload(read_export(folder), grouped=grouped)
     raise InputFileError(
         f"{folder}: holds neither save_model/quant_model.pth nor manifest.json; "
         "quantize a model there first, or give a topology with -t"
     )
 
 
-def _int8_workload(path: Path) -> Workload:
+def _int8_workload(path: Path, *, grouped: bool) -> Workload:
     from arraysmith.extraction import workload
     from arraysmith.quantization import model_file
 
-    return workload(model_file.load(path))
+    return workload(model_file.load(path), grouped=grouped)
 
 
 def simulate(

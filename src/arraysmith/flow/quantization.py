@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from arraysmith.errors import InputFileError, InvalidNetworkError
-from arraysmith.files import read_bytes, sha256
-from arraysmith.flow.learning import SHIPPED_CHECKPOINT
+from arraysmith.files import read_bytes
+from arraysmith.flow.back_ends import has_exact_qdq
+from arraysmith.flow.sources import (
+    as_pixels,
+    calibration_samples,
+    model_of,
+    read_source,
+    samples_of,
+    takes_mnist,
+)
 from arraysmith.metrics import (
     ChangedImage,
     Evaluation,
+    OutputComparison,
     Quantization,
+    SampleEvaluation,
     SchemeResult,
     compare,
     sqnr_db,
@@ -24,42 +33,68 @@ from arraysmith.progress import silent
 from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from arraysmith.learning.mnist import Mnist
+    from arraysmith.flow.sources import Given, Model
+    from arraysmith.metrics import LayerSensitivity
+    from arraysmith.networks.graph import FloatGraph
     from arraysmith.progress import Progress
-    from arraysmith.quantization.scheme import Scheme
+    from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.quantize import Quantized
+    from arraysmith.quantization.samples import Samples
+    from arraysmith.quantization.scheme import LayerOverride, Scheme
 
-CALIBRATION_IMAGES = 5000
-CALIBRATION_SEED = 0
-MNIST_SHAPE, CLASSES = (1, 28, 28), 10
+    Format = Literal["text", "onnx", "qdq"]
+
+CLASSES = 10
+SENSITIVITY_SAMPLES = 200
 
 
 def quantize(
     output: Path,
-    checkpoint: Path | None = None,
+    model: Model | None = None,
     scheme: Scheme | None = None,
     *,
+    samples: Given | None = None,
+    example: object = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    calibration_images: int | None = None,
+    overrides: Sequence[LayerOverride] = (),
+    integer_only: bool = False,
+    sensitivity: bool = False,
     data: Path | None = None,
-    calibration_images: int = CALIBRATION_IMAGES,
     command: str = "arraysmith.quantize()",
+    progress: Progress = silent,
 ) -> Quantization:
-    """Quantize a float checkpoint to int8 into the run folder `output`.
+    """Quantize a float network to integers into the run folder `output`.
 
-    Writes save_model/quant_model.pth and the quantization section of metrics.json.
+    Writes save_model/quant_model.pth, save_model/float_model.safetensors (the network as it was
+    read) and the quantization section of metrics.json.
 
     Args:
         output: the run folder.
-        checkpoint: the float checkpoint; by default best_model.pth of `output`, else the shipped.
+        model: a checkpoint of `arraysmith train`, an .onnx file, a torch module or a graph; by
+            default best_model.pth of `output`, else the shipped LeNet-5.
         scheme: the choices; `Scheme()` by default.
+        samples: what to calibrate on: a folder of .npy files, an .npz, an .npy, or a Python
+            iterable of arrays. MNIST's training images for a network of its pixels.
+        example: of a torch module's inputs, batch first.
+        shapes: of the inputs of an .onnx file, by name, where it leaves sizes open.
+        calibration_images: how many samples to calibrate on, at most; 5,000 of MNIST, else 1,000.
+        overrides: other choices for single layers.
+        integer_only: refuse what would run in floats.
+        sensitivity: also find what each layer costs.
         data: the folder of MNIST.
-        calibration_images: how many training images to calibrate on.
         command: what to record as the origin.
+        progress: shows samples.
+
+    Raises:
+        InputFileError: a file is not what it should be, or samples do not fit.
+        InvalidNetworkError: a layer has no integer form under the scheme; it is named.
     """
-    from arraysmith.learning import mnist
-    from arraysmith.learning.checkpoint import load
-    from arraysmith.learning.network import float_network
-    from arraysmith.learning.training import normalised
     from arraysmith.quantization import model_file
     from arraysmith.quantization.assessment import assess_layers
     from arraysmith.quantization.quantize import quantize as quantize_network
@@ -67,37 +102,54 @@ def quantize(
 
     start = time.perf_counter()
     run = RunFolder(output)
-    path = _float_checkpoint(run, checkpoint)
-    loaded = load(path)
-    network = float_network(loaded.spec, loaded.parameters)
-    images = _calibration_images(mnist.load(data), calibration_images)
-    quantized = quantize_network(network, images, normalised, scheme or Scheme())
+    source = read_source(model_of(run, model), example=example, shapes=shapes)
+    calibration = calibration_samples(source.graph, samples, calibration_images, data)
+    quantized = quantize_network(
+        source.graph,
+        calibration,
+        scheme or Scheme(),
+        overrides,
+        integer_only=integer_only,
+        progress=progress,
+    )
     facts = Quantization(
-        network=loaded.spec.name,
-        activation=loaded.activation.value,
-        checkpoint=str(path),
-        checkpoint_sha256=sha256(read_bytes(path)),
+        network=source.graph.name,
+        model=source.name,
+        model_sha256=source.sha256,
         scheme=asdict(quantized.scheme),
-        calibration_images=len(images),
-        layers=assess_layers(quantized, network, images, normalised),
+        overrides=tuple(each.layer for each in overrides),
+        calibration_samples=len(calibration),
+        layers=assess_layers(quantized, calibration, progress),
+        islands=tuple(layer.name for layer in quantized.network.islands),
+        sensitivity=_sensitivity(quantized, calibration, progress) if sensitivity else (),
         seconds=time.perf_counter() - start,
     )
     before = run.facts("quantization", Quantization)
-    outdated = ["evaluation"]
-    if before and before.checkpoint_sha256 != facts.checkpoint_sha256:
+    outdated = ["evaluation", "sample_evaluation", "verification"]
+    if before and (before.model, before.model_sha256) != (facts.model, facts.model_sha256):
         outdated.append("schemes")
+    model_file.save_float(run.float_model, source.graph)
     model_file.save(run.model("quant"), quantized.network)
     run.record("quantization", facts, command, outdated=tuple(outdated))
     return facts
 
 
+def _sensitivity(
+    quantized: Quantized, samples: Samples, progress: Progress
+) -> tuple[LayerSensitivity, ...]:
+    from arraysmith.quantization.sensitivity import parts_of, sensitivity
+
+    parts = parts_of(quantized.network, quantized.graph, quantized.float_names)
+    return sensitivity(quantized.graph, parts, samples.spread(SENSITIVITY_SAMPLES), progress)
+
+
 def compare_schemes(
     output: Path,
-    checkpoint: Path | None = None,
+    model: Model | None = None,
     *,
     data: Path | None = None,
     training_images: int = 10_000,
-    calibration_images: int = CALIBRATION_IMAGES,
+    calibration_images: int | None = None,
     command: str = "arraysmith.compare_schemes()",
     progress: Progress = silent,
 ) -> tuple[SchemeResult, ...]:
@@ -107,7 +159,8 @@ def compare_schemes(
 
     Args:
         output: the run folder.
-        checkpoint: as in `quantize`.
+        model: as in `quantize`, by default what `output` was quantized from; a network of MNIST's
+            pixels.
         data: the folder of MNIST.
         training_images: how many training images to compare on (the first ones).
         calibration_images: as in `quantize`.
@@ -115,44 +168,38 @@ def compare_schemes(
         progress: shows schemes.
     """
     from arraysmith.learning import mnist
-    from arraysmith.learning.checkpoint import load
-    from arraysmith.learning.network import float_network
-    from arraysmith.learning.training import normalised
-    from arraysmith.quantization.assessment import float_logits
-    from arraysmith.quantization.calibration import observe
-    from arraysmith.quantization.modules import QuantNetwork, predict
+    from arraysmith.quantization import model_file
+    from arraysmith.quantization.assessment import float_outputs, integer_outputs
     from arraysmith.quantization.quantize import quantize as quantize_network
     from arraysmith.quantization.scheme import SCHEMES
 
     run = RunFolder(output)
-    loaded = load(_float_checkpoint(run, checkpoint))
-    network = float_network(loaded.spec, loaded.parameters)
+    if model is None and run.float_model.exists():
+        graph = model_file.load_float(run.float_model)
+    else:
+        graph = read_source(model_of(run, model)).graph
     dataset = mnist.load(data)
-    calibration = _calibration_images(dataset, calibration_images)
-    observed = observe(network, normalised(calibration))
-    images = dataset.train_images[:training_images]
-    on_training = float_logits(network, images, normalised)
-    on_test = float_logits(network, dataset.test_images, normalised)
+    calibration = calibration_samples(graph, None, calibration_images, data)
+    labels = dataset.train_labels[:training_images]
+    training = _pixels(graph, dataset.train_images[:training_images])
+    test = _pixels(graph, dataset.test_images)
+    on_training = _only(float_outputs(graph, training))
+    on_test = _only(float_outputs(graph, test))
     results: list[SchemeResult] = []
     with progress("quantization schemes", len(SCHEMES)) as advance:
         for name, scheme in SCHEMES.items():
-            quantized = quantize_network(network, calibration, normalised, scheme, observed)
-            module = QuantNetwork(quantized.network)
-            training = predict(module, images)
-            test = predict(module, dataset.test_images)
-            layers = quantized.network.weighted_layers
-            error = on_training - training * layers[-1].accumulator_scale
+            network = quantize_network(graph, calibration, scheme).network
+            found = _only(integer_outputs(network, training))
+            found_on_test = _only(integer_outputs(network, test))
             results.append(
                 SchemeResult(
                     scheme=name,
-                    training=compare(
-                        on_training.argmax(1),
-                        training.argmax(1),
-                        dataset.train_labels[:training_images],
+                    training=compare(on_training.argmax(1), found.argmax(1), labels),
+                    test=compare(on_test.argmax(1), found_on_test.argmax(1), dataset.test_labels),
+                    logits_sqnr_db=_sqnr(on_training, found),
+                    accumulator_bits=max(
+                        layer.accumulator_bits for layer in network.weighted_layers
                     ),
-                    test=compare(on_test.argmax(1), test.argmax(1), dataset.test_labels),
-                    logits_sqnr_db=sqnr_db(float((on_training**2).sum()), float((error**2).sum())),
-                    accumulator_bits=max(layer.accumulator_bits for layer in layers),
                 )
             )
             advance(1, name)
@@ -160,51 +207,88 @@ def compare_schemes(
     return tuple(results)
 
 
+@overload
 def evaluate(
     output: Path,
-    checkpoint: Path | None = None,
+    samples: None = None,
+    labels: None = None,
+    *,
+    data: Path | None = None,
+    verify: bool = True,
+    command: str = ...,
+    progress: Progress = ...,
+) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    output: Path,
+    samples: Given,
+    labels: Path | NDArray[Any] | None = None,
+    *,
+    command: str = ...,
+    progress: Progress = ...,
+) -> SampleEvaluation: ...
+
+
+def evaluate(
+    output: Path,
+    samples: Given | None = None,
+    labels: Path | NDArray[Any] | None = None,
     *,
     data: Path | None = None,
     verify: bool = True,
     command: str = "arraysmith.evaluate()",
     progress: Progress = silent,
-) -> Evaluation:
-    """Compare the float and the int8 network on the 10,000 test images.
+) -> Evaluation | SampleEvaluation:
+    """Compare the float and the integer network of a run: on samples, or on MNIST's test images.
 
-    Writes figs/test_quant_model.png and the evaluation section of metrics.json.
+    Writes the sample_evaluation section of metrics.json; without samples the evaluation section and
+    figs/test_quant_model.png.
 
     Args:
-        output: the run folder with quant_model.pth.
-        checkpoint: the float checkpoint that was quantized; as recorded by default.
+        output: the run folder that `quantize` wrote.
+        samples: as in `quantize`; by default MNIST's 10,000 test images, for a network of its
+            pixels.
+        labels: (samples,) classes of the first output, or an .npy of them.
         data: the folder of MNIST.
-        verify: also compare the NumPy and the torch engine on every integer of every layer.
+        verify: on MNIST, also compare the NumPy and the torch engine on every integer.
         command: what to record as the origin.
-        progress: shows images.
+        progress: shows samples.
+
+    Raises:
+        InputFileError: samples or labels do not fit the network.
+        InvalidNetworkError: no samples were given for a network of something else than MNIST.
     """
+    run = RunFolder(output)
+    if samples is not None:
+        facts = _evaluate_samples(run, samples, labels, progress)
+        run.record("sample_evaluation", facts, command)
+        return facts
+    return _evaluate_mnist(run, data, verify=verify, command=command, progress=progress)
+
+
+def _evaluate_mnist(
+    run: RunFolder, data: Path | None, *, verify: bool, command: str, progress: Progress
+) -> Evaluation:
+    from arraysmith.flow.verification import compare_torch
     from arraysmith.learning import mnist
-    from arraysmith.learning.checkpoint import load
-    from arraysmith.learning.network import float_network
-    from arraysmith.learning.training import normalised
-    from arraysmith.quantization import model_file
-    from arraysmith.quantization.assessment import compare_engines, float_logits
-    from arraysmith.quantization.modules import QuantNetwork, predict
+    from arraysmith.quantization.assessment import float_outputs, integer_outputs
     from arraysmith.reporting import png
 
-    run = RunFolder(output)
-    network = model_file.load(_quant_model(run))
-    if network.input_shape != MNIST_SHAPE or network.shapes[-1] != (CLASSES,):
+    graph, network = _both(run)
+    if not takes_mnist(network.inputs) or network.shapes[network.outputs[0]] != (CLASSES,):
         raise InvalidNetworkError(
-            f"{run.model('quant')} takes {network.input_shape} and gives {network.shapes[-1]}; "
-            f"MNIST has images of {MNIST_SHAPE} and {CLASSES} classes"
+            f"{run.model('quant')} reads no pixels of MNIST for {CLASSES} classes; give samples "
+            "to evaluate it on: --samples FOLDER, .npz or .npy"
         )
-    loaded = load(_quantized_checkpoint(run, checkpoint))
     dataset = mnist.load(data)
-    float_network_ = float_network(loaded.spec, loaded.parameters)
-    real = float_logits(float_network_, dataset.test_images, normalised).argmax(1)
-    integer = predict(QuantNetwork(network), dataset.test_images).argmax(1)
+    images = _pixels(graph, dataset.test_images)
+    real = _only(float_outputs(graph, images)).argmax(1)
+    integer = _only(integer_outputs(network, images)).argmax(1)
     compared, different = 0, 0
     if verify:
-        compared, different = compare_engines(network, dataset.test_images, progress)
+        compared, different = compare_torch(network, images, progress)
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (dataset.test_labels, integer), 1)
     comparison = compare(real, integer, dataset.test_labels)
@@ -234,24 +318,67 @@ def evaluate(
     return facts
 
 
+def _evaluate_samples(
+    run: RunFolder, samples: Given, labels: Path | NDArray[Any] | None, progress: Progress
+) -> SampleEvaluation:
+    from arraysmith.quantization.assessment import float_outputs, integer_outputs
+
+    graph, network = _both(run)
+    given = samples_of(graph.inputs, samples)
+    real = list(float_outputs(graph, given, progress).values())
+    found = list(integer_outputs(network, given, progress).values())
+    comparison = None
+    if labels is not None:
+        classes = _labels(labels, len(given), real[0].shape)
+        comparison = compare(real[0].argmax(-1), found[0].argmax(-1), classes)
+    return SampleEvaluation(
+        network=network.name,
+        samples=len(given),
+        outputs=tuple(
+            OutputComparison(
+                name=name,
+                sqnr_db=_sqnr(one, other),
+                largest_error=float(np.abs(one - other).max()),
+                changed=int(
+                    (one.argmax(-1) != other.argmax(-1)).reshape(len(given), -1).any(1).sum()
+                ),
+            )
+            for name, one, other in zip(graph.outputs, real, found, strict=True)
+        ),
+        comparison=comparison,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written for hardware, and where."""
+    """What was written, and where."""
 
     folder: str
+    """Of the text files; where none were asked for, of the models."""
     files: int
+    models: tuple[str, ...] = ()
+    """The ONNX files."""
 
 
-def export(output: Path, model: Path | None = None, folder: Path | None = None) -> Exported:
-    """Write the int8 network as files for hardware, and read them back to be sure.
+def export(
+    output: Path,
+    model: Path | None = None,
+    folder: Path | None = None,
+    *,
+    formats: Sequence[Format] = ("text",),
+) -> Exported:
+    """Write the integer network for hardware and for other tools, and read it back to be sure.
 
     Args:
         output: the run folder.
-        model: the int8 network; quant_model.pth of `output` by default.
-        folder: where to; `weight/` of `output` by default. It is replaced as a whole.
+        model: the integer network; quant_model.pth of `output` by default.
+        folder: where to; `weight/` of `output` by default. With text it is replaced as a whole.
+        formats: `text` (text, hex, C, safetensors, manifest), `onnx` (`NAME.onnx`, integer
+            operations alone) and `qdq` (`NAME.qdq.onnx`).
 
     Raises:
         OutputError: the folder cannot be written, or holds something else than an export.
+        InvalidNetworkError: the network has float islands, which integers cannot say.
     """
     from arraysmith.quantization import model_file
     from arraysmith.quantization.export import export as export_network
@@ -259,49 +386,93 @@ def export(output: Path, model: Path | None = None, folder: Path | None = None) 
     from arraysmith.quantization.parts import arrays
 
     run = RunFolder(output)
-    network = model_file.load(model or _quant_model(run))
+    network = model_file.load(model or quant_model(run))
     folder = folder or run.weight_folder
-    manifest = export_network(network, folder)
-    written, read = arrays(network), arrays(read_export(folder))
-    wrong = [name for name in written if not np.array_equal(written[name], read[name])]
-    if wrong:
-        raise InputFileError(f"{folder}: {wrong[0]} does not read back as it was written")
-    return Exported(folder=str(folder), files=len(manifest.files) + 1)
+    files = 0
+    if "text" in formats:
+        manifest = export_network(network, folder)
+        files = len(manifest.files) + 1
+        written, read = arrays(network), arrays(read_export(folder))
+        wrong = [name for name in written if not np.array_equal(written[name], read[name])]
+        if wrong:
+            raise InputFileError(f"{folder}: {wrong[0]} does not read back as it was written")
+    models = run.onnx_folder if folder == run.weight_folder else folder
+    return Exported(
+        folder=str(folder if files else models),
+        files=files,
+        models=_export_models(network, models, formats),
+    )
 
 
-def _quant_model(run: RunFolder) -> Path:
+def _export_models(
+    network: IntegerNetwork, folder: Path, formats: Sequence[Format]
+) -> tuple[str, ...]:
+    from arraysmith.quantization.onnx_integer import export_integer
+    from arraysmith.quantization.onnx_qdq import export_qdq
+
+    written = []
+    if "onnx" in formats:
+        written.append(folder / f"{network.name}.onnx")
+        export_integer(network, written[-1])
+    if "qdq" in formats:
+        written.append(folder / f"{network.name}.qdq.onnx")
+        export_qdq(network, written[-1], exact=has_exact_qdq(network))
+    return tuple(str(path) for path in written)
+
+
+def quant_model(run: RunFolder) -> Path:
+    """The integer network of a run.
+
+    Raises:
+        InputFileError: there is none yet.
+    """
     path = run.model("quant")
     if not path.exists():
         raise InputFileError(f"{path}: not there; run `arraysmith quantize -o {run.path}` first")
     return path
 
 
-def _quantized_checkpoint(run: RunFolder, given: Path | None) -> Path:
-    """The float checkpoint that the int8 network of a run was made from, unchanged."""
-    facts = run.facts("quantization", Quantization)
-    if facts is None:
-        return _float_checkpoint(run, given)
-    path = given or Path(facts.checkpoint)
-    if sha256(read_bytes(path)) != facts.checkpoint_sha256:
+def _both(run: RunFolder) -> tuple[FloatGraph, IntegerNetwork]:
+    """The float network of a run and its integer form."""
+    from arraysmith.quantization import model_file
+
+    network = model_file.load(quant_model(run))
+    return model_file.load_float(run.float_model), network
+
+
+def _pixels(graph: FloatGraph, images: NDArray[np.uint8]) -> Samples:
+    from arraysmith.quantization.samples import Samples
+
+    if not takes_mnist(graph.inputs):
+        raise InvalidNetworkError(f"network {graph.name!r} does not read the pixels of MNIST")
+    return Samples(inputs=graph.inputs, arrays={graph.inputs[0].name: as_pixels(images)})
+
+
+def _only(outputs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    (found,) = outputs.values()
+    return found
+
+
+def _sqnr(real: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
+    return sqnr_db(float((real**2).sum()), float(((real - found) ** 2).sum()))
+
+
+def _labels(given: Path | NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    from pathlib import Path
+
+    from arraysmith.quantization.sample_files import parse_array
+
+    labels = (
+        parse_array(str(given), read_bytes(Path(given)))
+        if isinstance(given, Path | str)
+        else np.asarray(given)
+    )
+    classes = shape[-1]
+    if len(shape) != 2 or labels.shape != (count,):
         raise InputFileError(
-            f"{path}: not the checkpoint that {run.model('quant')} was quantized from; "
-            "run `arraysmith quantize` again, or name the right checkpoint"
+            f"labels of shape {labels.shape} for {count} samples with an output of shape "
+            f"{shape[1:]}; give one class a sample"
         )
-    return path
-
-
-def _float_checkpoint(run: RunFolder, given: Path | None) -> Path:
-    if given is not None:
-        return given
-    return run.model("best") if run.model("best").exists() else SHIPPED_CHECKPOINT
-
-
-def _calibration_images(dataset: Mnist, count: int) -> NDArray[np.uint8]:
-    """A seeded draw from the images that were trained on."""
-    from arraysmith.learning.training import VALIDATION_IMAGES
-
-    trained = len(dataset.train_images) - VALIDATION_IMAGES
-    if not 1 <= count <= trained:
-        raise InvalidNetworkError(f"{count} calibration images: choose 1 to {trained:,}")
-    drawn = np.random.default_rng(CALIBRATION_SEED).permutation(trained)[:count]
-    return dataset.train_images[np.sort(drawn)]
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+        raise InputFileError(f"labels are not all whole numbers of 0…{classes - 1}")
+    return labels.astype(np.int64)

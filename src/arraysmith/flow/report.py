@@ -8,7 +8,14 @@ from arraysmith.errors import InputFileError
 from arraysmith.explorations import ExplorationFacts
 from arraysmith.files import write_text
 from arraysmith.flow.explored_files import BEST_PHYSICAL, BEST_SCALESIM, read_explored
-from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
+from arraysmith.metrics import (
+    Evaluation,
+    Quantization,
+    SampleEvaluation,
+    SchemeResult,
+    TrainingHistory,
+    Verification,
+)
 from arraysmith.performance import NetworkMetrics
 from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
 from arraysmith.store import Provenance, RunFolder
@@ -41,6 +48,8 @@ def report(output: Path) -> Path:
         quantization=run.facts("quantization", Quantization),
         schemes=run.facts("schemes", tuple[SchemeResult, ...]) or (),
         evaluation=run.facts("evaluation", Evaluation),
+        sample_evaluation=run.facts("sample_evaluation", SampleEvaluation),
+        verification=run.facts("verification", Verification),
         simulation=run.facts("simulation", tuple[NetworkMetrics, ...]) or (),
         physical=run.facts("physical", tuple[PhysicalFacts, ...]) or (),
         mapping=run.facts("mapping", tuple[MappedNetwork, ...]) or (),

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError, InvalidWorkloadError
+from arraysmith.formats.layers import (
+    Axis,
+    apart,
+    convolution_layer,
+    product_layer,
+    uniquely_named,
+)
 from arraysmith.formats.onnx_graph import read_graph
 from arraysmith.formats.onnx_shapes import printable
 from arraysmith.formats.topology import MAX_LAYERS
-from arraysmith.workload import Conv2d, Gemm, Workload, ceil_div
+from arraysmith.workload import Gemm, Workload, ceil_div
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from arraysmith.formats.onnx_graph import Graph, Node
@@ -97,11 +103,9 @@ def read_onnx(path: Path, shapes: Shapes | None = None, *, grouped: bool = False
             raise InputFileError(
                 f"{path}: its groups become more than {MAX_LAYERS:,} layers; use --model physical"
             )
-        layers = [each for layer in layers for each in _apart(layer)]
-    names = _unique(layer.name for layer in layers)
-    named = (replace(layer, name=name) for layer, name in zip(layers, names, strict=False))
+        layers = [each for layer in layers for each in apart(layer)]
     return OnnxWorkload(
-        workload=Workload(name=_plain(path.stem), layers=tuple(named)),
+        workload=Workload(name=_plain(path.stem), layers=uniquely_named(layers)),
         beside=dict(beside.most_common()),
     )
 
@@ -120,76 +124,13 @@ def _layer(graph: Graph, node: Node) -> Layer:
     return layer
 
 
-def _apart(layer: Layer) -> Iterator[Layer]:
-    """The groups of a convolution, or the products of a batch, one by one."""
-    if isinstance(layer, Gemm):
-        if layer.batch == 1:
-            yield layer
-            return
-        for number in range(layer.batch):
-            yield replace(layer, name=f"{layer.name}_product{number}", batch=1)
-        return
-    for number in range(layer.groups):
-        yield replace(
-            layer,
-            name=f"{layer.name}_group{number}" if layer.groups > 1 else layer.name,
-            in_channels=layer.in_channels // layer.groups,
-            out_channels=layer.out_channels // layer.groups,
-            groups=1,
-        )
-
-
-def _unique(names: Iterator[str]) -> Iterator[str]:
-    taken: set[str] = set()
-    last: Counter[str] = Counter()
-    for name in names:
-        found = name
-        while found in taken:
-            last[name] += 1
-            found = f"{name}_{last[name] + 1}"
-        taken.add(found)
-        yield found
-
-
-def _plain(name: str) -> str:
-    """A name that can be shown and that a topology can hold."""
-    shown = printable(name).replace(",", "_").replace('"', "_")
-    return shown[:NAME_LENGTH].strip() or "unnamed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
-    """One dimension in which a filter moves."""
-
-    size: int
-    before: int = 0
-    """Padding."""
-    after: int = 0
-    taps: int
-    stride: int
-    dilation: int
-
-    @property
-    def padded(self) -> int:
-        return self.size + self.before + self.after
-
-    @property
-    def reach(self) -> int:
-        """Of the filter, from its first tap to its last."""
-        return self.dilation * (self.taps - 1) + 1
-
-    @property
-    def outputs(self) -> int:
-        return (self.padded - self.reach) // self.stride + 1
-
-
 def _convolution(node: Node, ifmap: Shape, filter_: Shape) -> Layer:
     """Conv, ConvInteger, QLinearConv: (N, C, …) by (filters, C / groups, …)."""
     axes = _axes(node, ifmap, filter_)
     groups = _numbers(node, "group", 1, 1)[0]
     if ifmap[1] != filter_[1] * groups or groups < 1 or filter_[0] % groups:
         raise _mismatch(node, ifmap, filter_)
-    return _lowered(node, ifmap[:2], filter_[0], groups, axes)
+    return _convolved(node, ifmap[:2], filter_[0], groups, axes)
 
 
 def _transposed(node: Node, ifmap: Shape, filter_: Shape) -> Layer:
@@ -211,55 +152,24 @@ def _transposed(node: Node, ifmap: Shape, filter_: Shape) -> Layer:
     elif str(node.attributes.get("auto_pad")).startswith("SAME"):
         outputs = tuple(axis.size * axis.stride for axis in axes)
     stretched = tuple(
-        _Axis(size=count + axis.reach - 1, taps=axis.taps, stride=1, dilation=axis.dilation)
+        Axis(size=count + axis.reach - 1, taps=axis.taps, stride=1, dilation=axis.dilation)
         for axis, count in zip(axes, outputs, strict=True)
     )
-    return _lowered(node, ifmap[:2], filter_[1] * groups, groups, stretched)
+    return _convolved(node, ifmap[:2], filter_[1] * groups, groups, stretched)
 
 
-def _lowered(
-    node: Node, ifmap: Shape, out_channels: int, groups: int, axes: tuple[_Axis, ...]
+def _convolved(
+    node: Node, ifmap: Shape, out_channels: int, groups: int, axes: tuple[Axis, ...]
 ) -> Layer:
-    """A convolution as `Conv2d` if it can be one, else as the product of im2col."""
-    name = _plain(node.name)
-    images, in_channels = ifmap
-    outputs = tuple(axis.outputs for axis in axes)
-    if min(outputs) < 1:
+    if min(axis.outputs for axis in axes) < 1:
         raise InvalidWorkloadError(f"{node}: its filter is larger than its padded ifmap")
-    if len(axes) == 1:
-        line = _Axis(size=1, taps=1, stride=axes[0].stride, dilation=1)
-        axes, outputs = (line, *axes), (1, *outputs)
-    if len(axes) == 2 and all(axis.reach == axis.taps for axis in axes):
-        rows, cols = axes
-        # An axis of one output never takes a step, so it may have the other's stride.
-        steps = [axis.stride for axis in axes if axis.outputs > 1]
-        padding = {rows.before, rows.after, cols.before, cols.after}
-        equal = len(padding) == 1
-        layer = Conv2d(
-            name=name,
-            ifmap_rows=rows.size if equal else rows.padded,
-            ifmap_cols=cols.size if equal else cols.padded,
-            filter_rows=rows.taps,
-            filter_cols=cols.taps,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            stride=max(steps or [rows.stride, cols.stride]),
-            padding=padding.pop() if equal else 0,
-            groups=groups,
-            batch=images,
-        )
-        if (layer.ofmap_rows, layer.ofmap_cols) == outputs:
-            return layer
-    return Gemm(
-        name=name,
-        M=images * prod(outputs),
-        N=out_channels // groups,
-        K=prod(axis.taps for axis in axes) * in_channels // groups,
-        batch=groups,
+    name = _plain(node.name)
+    return convolution_layer(
+        name, images=ifmap[0], channels=(ifmap[1], out_channels), groups=groups, axes=axes
     )
 
 
-def _axes(node: Node, ifmap: Shape, filter_: Shape) -> tuple[_Axis, ...]:
+def _axes(node: Node, ifmap: Shape, filter_: Shape) -> tuple[Axis, ...]:
     """How the filter moves, as attributes say it."""
     count = len(ifmap) - 2
     if count < 1 or len(filter_) != len(ifmap) or not all((*ifmap, *filter_)):
@@ -282,7 +192,7 @@ def _axes(node: Node, ifmap: Shape, filter_: Shape) -> tuple[_Axis, ...]:
         raise InvalidWorkloadError(f"{node}: auto_pad {automatic!r} is unknown")
     axes = []
     for place in range(count):
-        axis = _Axis(
+        axis = Axis(
             size=ifmap[2 + place],
             before=pads[place] if automatic == "NOTSET" else 0,
             after=pads[count + place] if automatic == "NOTSET" else 0,
@@ -314,26 +224,16 @@ def _product(node: Node, left: Shape, right: Shape) -> Gemm:
 
     Matrices that share the right operand are more rows, those that share the left one more columns.
     """
-    if not left or not right:
-        raise _mismatch(node, left, right)
-    *stack, M, K = (1, *left) if len(left) == 1 else left
-    *other_stack, depth, N = (*right, 1) if len(right) == 1 else right
-    longest = max(len(stack), len(other_stack))
-    stack = [1] * (longest - len(stack)) + stack
-    other_stack = [1] * (longest - len(other_stack)) + other_stack
-    batch = 1
-    for mine, other in zip(stack, other_stack, strict=True):
-        if mine == other:
-            batch *= mine
-        elif other == 1:
-            M *= mine
-        elif mine == 1:
-            N *= other
-        else:
-            raise _mismatch(node, left, right)
-    if depth != K:
-        raise _mismatch(node, left, right)
-    return Gemm(name=_plain(node.name), M=M, N=N, K=K, batch=batch)
+    try:
+        return product_layer(_plain(node.name), left, right)
+    except InvalidWorkloadError:
+        raise _mismatch(node, left, right) from None
+
+
+def _plain(name: str) -> str:
+    """A name that can be shown and that a topology can hold."""
+    shown = printable(name).replace(",", "_").replace('"', "_")
+    return shown[:NAME_LENGTH].strip() or "unnamed"
 
 
 def _numbers(node: Node, name: str, count: int, default: int) -> Shape:

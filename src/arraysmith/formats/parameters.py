@@ -1,4 +1,4 @@
-"""Integers as text for hardware: decimals, two's-complement hex for `$readmemh`, C arrays.
+"""Numbers as text for hardware: decimals, two's-complement hex for `$readmemh`, C arrays.
 
 Every format holds *all* elements in row-major order, one a line (C: a comma-separated list), so
 that a file can be read without knowing how an array was printed.
@@ -7,7 +7,6 @@ that a file can be read without knowing how an array was printed.
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def decimal_text(values: NDArray[Any]) -> str:
-    """One decimal integer a line."""
-    return "".join(f"{value}\n" for value in values.ravel().tolist())
+    """One decimal a line: an integer, or a real in all its digits."""
+    return "".join(f"{value!r}\n" for value in values.ravel().tolist())
 
 
 def hex_text(values: NDArray[Any], bits: int) -> str:
@@ -39,23 +38,40 @@ def parse_decimals(path: Path, text: str, shape: tuple[int, ...]) -> NDArray[np.
     Raises:
         InputFileError: another number of lines, or a line that is no integer of 64 bits.
     """
+    return _parsed(path, text, shape, np.int64)
+
+
+def parse_reals(path: Path, text: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Read `decimal_text` of reals back as an array of `shape`.
+
+    Raises:
+        InputFileError: another number of lines, or a line that is no number.
+    """
+    return _parsed(path, text, shape, np.float64)
+
+
+def _parsed(path: Path, text: str, shape: tuple[int, ...], dtype: type[Any]) -> NDArray[Any]:
     lines = text.splitlines()
     count = math.prod(shape)
+    kind, number = ("integer", int) if dtype is np.int64 else ("number", float)
     if min(shape, default=1) < 1:
         raise InputFileError(f"{path}: a shape of {shape} cannot be; export it again")
     if len(lines) != count:
         raise InputFileError(
-            f"{path}: {len(lines)} lines where {count} integers are due (shape {shape}); "
+            f"{path}: {len(lines)} lines where {count} {kind}s are due (shape {shape}); "
             "export it again"
         )
-    values = np.empty(count, np.int64)
-    for number, line in enumerate(lines):
-        try:
-            values[number] = int(line)
-        except (ValueError, OverflowError) as error:
-            raise InputFileError(
-                f"{path}, line {number + 1}: {line[:40]!r} is no integer"
-            ) from error
+    values = np.empty(count, dtype)
+    try:
+        values[:] = [number(line) for line in lines]
+    except (ValueError, OverflowError):
+        for line, cell in enumerate(lines):  # which one it was
+            try:
+                values[line] = number(cell)
+            except (ValueError, OverflowError) as error:
+                raise InputFileError(
+                    f"{path}, line {line + 1}: {cell[:40]!r} is no {kind}"
+                ) from error
     return values.reshape(shape)
 
 
@@ -102,6 +118,7 @@ def parse_key_values(path: Path, text: str) -> dict[str, float | list[float]]:
 
 def c_array(name: str, values: NDArray[Any], c_type: str) -> str:
     """`static const` array of all elements in row-major order."""
-    cells = ", ".join(str(value) for value in values.ravel().tolist())
-    body = textwrap.fill(cells, 96, initial_indent="    ", subsequent_indent="    ")
-    return f"static const {c_type} {name}[{values.size}] = {{\n{body}\n}};\n"
+    cells = [repr(value) for value in values.ravel().tolist()]
+    lines = (", ".join(cells[start : start + 16]) for start in range(0, len(cells), 16))
+    body = ",\n    ".join(lines)
+    return f"static const {c_type} {name}[{values.size}] = {{\n    {body}\n}};\n"

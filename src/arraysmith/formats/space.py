@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from arraysmith.errors import DesignSpaceError, InputFileError
 from arraysmith.files import read_text
-from arraysmith.space import AXES, CONSTRAINTS, parse_arrays, parse_axis, parse_kib, parse_rates
+from arraysmith.space import AXES, CONSTRAINTS, parse_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,12 +86,7 @@ def _axis(name: str, value: object) -> tuple[Any, ...]:
         value = ",".join(str(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DesignSpaceError(f"{name} is {value!r}; give a range like '8:64:8' or a list")
-    text = str(value)
-    if name == "arrays":
-        return parse_arrays(text)
-    if name == "dram_bytes_per_cycle":
-        return parse_rates(text, name)
-    return (parse_axis if name in {"rows", "cols"} else parse_kib)(text, name)
+    return parse_values(name, str(value), name)
 
 
 def _wanted(name: str, value: object) -> Any:  # noqa: ANN401

@@ -165,6 +165,9 @@ class MaxPool(Move):
         """(channels, positions…)."""
         if len(shape) != len(self.windows.size) + 1:
             raise self.refuse(f"a window of {self.windows.size} does not slide over {shape}")
+        none = (0,) * len(self.windows.size)
+        if not self.windows.counts(shape[1:], (none, none)).all():
+            raise self.refuse(f"a window over {shape} sees padding alone; give it less padding")
         return (shape[0], *self.windows.positions(shape[1:]))
 
 

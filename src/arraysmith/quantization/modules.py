@@ -1,10 +1,8 @@
-"""The integer layers as torch modules: the same integers as the NumPy engine, much sooner.
+"""An integer network as torch modules: the same integers as the NumPy engine, much sooner.
 
-The products of (2) run through a float matrix product where that is proven exact: with every
-partial sum an integer below 2^24 float32 never rounds, below 2^53 float64 never does, whatever the
-order of the additions. Beyond, int64 is used. Convolutions are unfolded and multiplied as matrices,
-for a library's fast convolution (Winograd, FFT) computes with fractions and is not exact.
-Requantization is int64.
+Integers are held in int8 or uint8 where they have up to 8 bits, else in int16 or int32; logits are
+int32. How products and roundings run through floats without losing a bit is stated where they are:
+`torch_products`, `torch_rescaling`, `torch_functions`.
 """
 
 from __future__ import annotations
@@ -16,226 +14,191 @@ import torch
 from torch import nn
 
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.quantization.network import (
+from arraysmith.quantization.int8 import (
+    check_batches,
+    check_input,
+    check_names,
+    check_values,
+    last_readers,
+)
+from arraysmith.quantization.operations import (
+    FloatIsland,
+    IntegerAdd,
     IntegerAveragePool,
-    IntegerConv2d,
-    IntegerFlatten,
-    IntegerLayer,
-    IntegerLinear,
+    IntegerConstant,
+    IntegerLayerNorm,
+    IntegerLookup,
+    IntegerMatMul,
+    IntegerMean,
+    IntegerMul,
+    IntegerRequantize,
+    IntegerSoftmax,
     IntegerTable,
 )
+from arraysmith.quantization.products import IntegerConvolution, IntegerLinear
+from arraysmith.quantization.torch_functions import (
+    QuantAdd,
+    QuantAveragePool,
+    QuantConstant,
+    QuantIsland,
+    QuantLayerNorm,
+    QuantLookup,
+    QuantMean,
+    QuantMul,
+    QuantRequantize,
+    QuantSoftmax,
+    QuantTable,
+)
+from arraysmith.quantization.torch_moves import moving
+from arraysmith.quantization.torch_products import QuantConvolution, QuantLinear, QuantMatMul
+from arraysmith.quantization.torch_rescaling import container, product_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from numpy.typing import NDArray
 
-    from arraysmith.affine import Affine, Requantization
+    from arraysmith.networks.graph import Input
     from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.operations import IntegerLayer
 
-FLOAT32_EXACT, FLOAT64_EXACT = 2**24, 2**53
-FEW_POSITIONS = 32
+__all__ = ["PREDICT_BATCH", "QuantNetwork", "predict", "product_dtype", "quantized_module"]
+
 PREDICT_BATCH = 100  # small enough for the unfolded images to stay in a processor's cache
-
-
-def product_dtype(bound: int) -> torch.dtype:
-    """The fastest type whose sums are exact for magnitudes up to `bound`."""
-    # Anything but "highest" lets torch round float32 factors to bfloat16 on the way.
-    if bound < FLOAT32_EXACT and torch.get_float32_matmul_precision() == "highest":
-        return torch.float32
-    return torch.float64 if bound < FLOAT64_EXACT else torch.int64
-
-
-class _Requantize(nn.Module):
-    """Equation (3) on an accumulator (batch, channels, …), to int8 or uint8."""
-
-    multiplier: torch.Tensor
-    right_shift: torch.Tensor
-
-    def __init__(self, constants: Requantization, output: Affine, *, relu: bool = False) -> None:
-        super().__init__()
-        self.register_buffer("multiplier", torch.from_numpy(constants.multiplier))
-        self.register_buffer("right_shift", torch.from_numpy(constants.right_shift))
-        self.zero_point = output.zero_point
-        self.low = max(output.qmin, output.zero_point) if relu else output.qmin
-        self.high = output.qmax
-        self.dtype = torch.int8 if output.qmin < 0 else torch.uint8
-
-    def forward(self, acc: torch.Tensor) -> torch.Tensor:
-        """Round once, ties up; clamp."""
-        shape = (1, -1, *(1,) * (acc.ndim - 2))
-        m, n = self.multiplier.view(shape), self.right_shift.view(shape)
-        half = torch.ones_like(n) << (n - 1)
-        scaled = (acc.to(torch.int64) * m + half) >> n
-        return (scaled + self.zero_point).clamp(self.low, self.high).to(self.dtype)
-
-
-class _Weighted(nn.Module):
-    """What a convolution and a linear layer share."""
-
-    weight: torch.Tensor
-    weight_zero_point: torch.Tensor
-    bias: torch.Tensor
-
-    def __init__(self, layer: IntegerConv2d | IntegerLinear) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.from_numpy(layer.weight))
-        self.register_buffer("weight_zero_point", torch.from_numpy(layer.weight_zero_point))
-        self.register_buffer("bias", torch.from_numpy(layer.bias))
-        self.input_zero_point = layer.input.zero_point
-        self.relu = layer.relu
-        self.product_dtype = product_dtype(layer.magnitude_bound)
-        centred = torch.from_numpy(layer.centred_weight).to(self.product_dtype)
-        self.register_buffer("_matrix", centred.flatten(1), persistent=False)
-        self.register_buffer("_bias", self.bias.to(self.product_dtype), persistent=False)
-        self.requantize: nn.Module = nn.Identity()
-        if layer.requantization and layer.output:
-            self.requantize = _Requantize(layer.requantization, layer.output, relu=layer.relu)
-
-    _matrix: torch.Tensor
-    _bias: torch.Tensor
-
-    def centred(self, x: torch.Tensor) -> torch.Tensor:
-        """qx - zx in the type of the product."""
-        return x.to(self.product_dtype) - self.input_zero_point
-
-
-class QuantConv2d(_Weighted):
-    """An `IntegerConv2d`: int8 (batch, in, rows, columns) to int8 (batch, out, rows, columns)."""
-
-    def __init__(self, layer: IntegerConv2d) -> None:
-        """Take all constants from the record."""
-        super().__init__(layer)
-        self.filter = layer.weight.shape[2]
-        self.stride, self.padding, self.pool = layer.stride, layer.padding, layer.pool
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Equations (2), (4) and (3)."""
-        pad = (self.padding,) * 4
-        windows = nn.functional.pad(self.centred(x), pad)
-        windows = windows.unfold(2, self.filter, self.stride).unfold(3, self.filter, self.stride)
-        batch, _, rows, cols = windows.shape[:4]
-        columns = windows.permute(0, 1, 4, 5, 2, 3).reshape(batch, -1, rows * cols)
-        # With few positions an image is too little for a product of its own: all at once instead.
-        if rows * cols < FEW_POSITIONS:
-            acc = (columns.transpose(1, 2).flatten(0, 1) @ self._matrix.T + self._bias).view(
-                batch, rows, cols, -1
-            )
-            acc = acc.permute(0, 3, 1, 2)
-        else:
-            acc = (self._matrix @ columns + self._bias[:, None]).view(batch, -1, rows, cols)
-        if self.pool > 1:
-            acc = _window_sum(acc.clamp(min=0) if self.relu else acc, self.pool)
-        return _integers(self.requantize(acc))
-
-
-class QuantLinear(_Weighted):
-    """An `IntegerLinear`: int8 (batch, in) to int8 (batch, out), or to int32 logits."""
-
-    def __init__(self, layer: IntegerLinear) -> None:
-        """Take all constants from the record."""
-        super().__init__(layer)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Equations (2) and (3)."""
-        return _integers(self.requantize(self.centred(x) @ self._matrix.T + self._bias))
-
-
-class QuantAvgPool2d(nn.Module):
-    """An `IntegerAveragePool`: an integer sum whose 1/area is inside the multiplier."""
-
-    def __init__(self, layer: IntegerAveragePool) -> None:
-        """Take all constants from the record."""
-        super().__init__()
-        self.window, self.input_zero_point = layer.window, layer.input.zero_point
-        self.requantize = _Requantize(layer.requantization, layer.output)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Equation (8)."""
-        total = _window_sum(x.to(torch.int64) - self.input_zero_point, self.window)
-        return _integers(self.requantize(total))
-
-
-class QuantTable(nn.Module):
-    """An `IntegerTable`: tanh or sigmoid as 256 entries."""
-
-    table: torch.Tensor
-
-    def __init__(self, layer: IntegerTable) -> None:
-        """Take the table from the record."""
-        super().__init__()
-        dtype = torch.int8 if layer.output.qmin < 0 else torch.uint8
-        self.register_buffer("table", torch.from_numpy(layer.table).to(dtype))
-        self.qmin = layer.input.qmin
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Equation (9)."""
-        return self.table[x.long() - self.qmin]
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16)
 
 
 class QuantNetwork(nn.Module):
-    """An `IntegerNetwork`: uint8 pixels (batch, rows, columns) to int32 logits (batch, classes)."""
-
-    input_table: torch.Tensor
+    """An `IntegerNetwork`: integers (batch, *shape) by input to integers by output."""
 
     def __init__(self, network: IntegerNetwork) -> None:
         """One module a layer, in order."""
         super().__init__()
         self.network = network
-        first = network.layers[0].input
-        dtype = torch.int8 if first.qmin < 0 else torch.uint8
-        self.register_buffer("input_table", torch.from_numpy(network.input_table).to(dtype))
-        self.layers = nn.ModuleList(quantized_module(layer) for layer in network.layers)
+        self._last = last_readers(network)
+        shapes = network.shapes
+        self.layers = nn.ModuleList(
+            quantized_module(layer, *(shapes[name] for name in layer.inputs))
+            for layer in network.layers
+        )
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Pixels to logits."""
-        for _, x in self.trace(images):  # noqa: B007 (the last output is the result)
-            pass
-        return x
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The outputs by name."""
+        wanted = self.network.outputs
+        found = {name: x for name, x in inputs.items() if name in wanted}
+        found |= {layer.name: x for layer, x in self.trace(inputs) if layer.name in wanted}
+        return {name: found[name] for name in wanted}
 
-    def trace(self, images: torch.Tensor) -> Iterator[tuple[IntegerLayer, torch.Tensor]]:
-        """Every layer with its output, in order."""
-        x = self.input_table[images.long()].view(len(images), *self.network.input_shape)
-        for layer, module in zip(self.network.layers, self.layers, strict=True):
-            x = module(x)
-            yield layer, x
+    def trace(
+        self, inputs: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[IntegerLayer, torch.Tensor]]:
+        """Every layer with its output, in order.
+
+        Args:
+            inputs: by name (batch, *shape), integers of the input's type, or row numbers.
+
+        Raises:
+            InvalidNetworkError: an input is missing or unknown, not of integers, of another shape,
+                or holds an integer outside its type.
+        """
+        known = self._inputs(inputs)
+        for place, (layer, module) in enumerate(zip(self.network.layers, self.layers, strict=True)):
+            y = module(*(known[name] for name in layer.inputs))
+            known[layer.name] = y
+            yield layer, y
+            for name in {layer.name, *layer.inputs}:
+                if self._last.get(name, -1) <= place:
+                    del known[name]
+
+    def _inputs(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        check_names(self.network, inputs)
+        check_batches({name: len(x) for name, x in inputs.items()})
+        return {given.name: _contained(given, inputs[given.name]) for given in self.network.inputs}
 
 
-def quantized_module(layer: IntegerLayer) -> nn.Module:
-    """The torch module that computes an integer layer."""
+def _contained(given: Input, x: torch.Tensor) -> torch.Tensor:
+    """An input in its container, when it is what the network takes."""
+    dtype = str(x.dtype).removeprefix("torch.")
+    check_input(given, tuple(x.shape), dtype, whole=x.dtype in _WHOLE)
+    held = torch.int64 if given.type is None else container(given.type)
+    full = given.type is not None and given.type.bits == 8 and x.dtype == held
+    if x.numel() and not full:  # any int8 is a legal one
+        low, high = x.to(torch.int64).aminmax()
+        check_values(given, int(low), int(high))
+    return x.to(held)
+
+
+class QuantMove(nn.Module):
+    """A move, which has no constants."""
+
+    def __init__(self, move: Callable[..., torch.Tensor]) -> None:
+        """Keep the function."""
+        super().__init__()
+        self.forward = move
+
+
+def quantized_module(layer: IntegerLayer, *shapes: tuple[int, ...]) -> nn.Module:  # noqa: C901, PLR0911, PLR0912 (a case a record)
+    """The torch module that computes an integer layer, for inputs of these shapes."""
     match layer:
-        case IntegerConv2d():
-            return QuantConv2d(layer)
+        case IntegerConvolution():
+            return QuantConvolution(layer)
         case IntegerLinear():
             return QuantLinear(layer)
-        case IntegerAveragePool():
-            return QuantAvgPool2d(layer)
+        case IntegerMatMul():
+            return QuantMatMul(layer, shapes[0])
+        case IntegerAdd():
+            return QuantAdd(layer)
+        case IntegerMul():
+            return QuantMul(layer)
+        case IntegerRequantize():
+            return QuantRequantize(layer)
         case IntegerTable():
             return QuantTable(layer)
-        case IntegerFlatten():
-            return nn.Flatten()
-    raise InvalidNetworkError(f"no torch module for {layer!r}")
+        case IntegerAveragePool():
+            return QuantAveragePool(layer, shapes[0])
+        case IntegerMean():
+            return QuantMean(layer, shapes[0])
+        case IntegerSoftmax():
+            return QuantSoftmax(layer, shapes[0])
+        case IntegerLayerNorm():
+            return QuantLayerNorm(layer)
+        case IntegerLookup():
+            return QuantLookup(layer)
+        case IntegerConstant():
+            return QuantConstant(layer)
+        case FloatIsland():
+            return QuantIsland(layer)
+    move = moving(layer)
+    if move is None:
+        raise InvalidNetworkError(f"no torch module for {layer!r}")
+    return QuantMove(move)
 
 
 @torch.inference_mode()
 def predict(
-    network: QuantNetwork, images: NDArray[np.uint8], batch: int = PREDICT_BATCH
-) -> NDArray[np.int64]:
-    """Logits (n, classes) of n images, a batch at a time."""
-    parts = torch.from_numpy(images.copy()).split(batch)
-    return np.concatenate([network(part).numpy() for part in parts]).astype(np.int64)
+    network: QuantNetwork, inputs: Mapping[str, NDArray[Any]], batch: int = PREDICT_BATCH
+) -> dict[str, NDArray[np.int64]]:
+    """The outputs (n, *shape) of n inputs by name, a batch at a time."""
+    count = max((len(x) for x in inputs.values()), default=1)
+    alone = _without_batch(network.network, {name: len(x) for name, x in inputs.items()})
+    parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in network.network.outputs}
+    for start in range(0, count, batch):
+        taken = {
+            name: torch.from_numpy(np.array(x if name in alone else x[start : start + batch]))
+            for name, x in inputs.items()
+        }
+        for name, found in network(taken).items():
+            parts[name].append(found.numpy().astype(np.int64))
+    return {
+        name: found[0] if name in alone else np.concatenate(found) for name, found in parts.items()
+    }
 
 
-def _window_sum(x: torch.Tensor, window: int) -> torch.Tensor:
-    """Sums over non-overlapping windows of the last two axes; a rest at the border is cut."""
-    rows, cols = (size // window * window for size in x.shape[2:])
-    cut = x[:, :, :rows, :cols]
-    total = cut[:, :, ::window, ::window]
-    for tap in range(1, window**2):
-        total = total + cut[:, :, tap // window :: window, tap % window :: window]
-    return total
-
-
-def _integers(x: torch.Tensor) -> torch.Tensor:
-    # Logits leave a float product as floats that hold integers.
-    return x if x.dtype in (torch.int8, torch.uint8) else x.to(torch.int32)
+def _without_batch(network: IntegerNetwork, batches: Mapping[str, int]) -> set[str]:
+    """Tensors with a batch of one whatever the others have."""
+    alone = {name for name, size in batches.items() if size == 1}
+    for layer in network.layers:
+        if alone.issuperset(layer.inputs):
+            alone.add(layer.name)
+    return alone

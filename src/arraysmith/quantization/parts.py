@@ -1,257 +1,220 @@
-"""An int8 network taken apart, for files: its structure as plain records, its numbers as arrays.
+"""A network taken apart, for files: its structure as plain JSON, its numbers as arrays.
 
-Every file format (`.pth`, text) writes these parts and builds the network from them again, so all
-formats hold the same and are checked the same way: by the records' own checks.
+Every file format writes these parts and builds the network from them again, so all formats hold the
+same and are checked the same way. Parts are made from the fields of the records, whatever record it
+is: an array is the number `layer.field`; an `Affine` is the numbers `layer.input_scale` and
+`layer.input_zero_point` with its bits and sign in the structure; the constants of a requantization
+are `layer.multiplier` and `layer.right_shift`; everything else is in the structure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arraysmith.affine import Affine, integer_range
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.files import is_safe_name
-from arraysmith.affine import Affine, Requantization
-from arraysmith.quantization.network import (
-    IntegerAveragePool,
-    IntegerConv2d,
-    IntegerFlatten,
-    IntegerLinear,
-    IntegerNetwork,
-    IntegerTable,
-    WeightedLayer,
-)
+from arraysmith.networks.moves import Move
+from arraysmith.quantization import assembling
+from arraysmith.quantization.assembling import TAG, WEIGHT_TYPE, prefix_of, tag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from arraysmith.quantization.network import IntegerLayer
+    from arraysmith.networks.graph import FloatGraph, Input
+    from arraysmith.networks.operations import FloatOperation
+    from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.operations import IntegerLayer
 
-Kind = Literal["conv2d", "linear", "avgpool2d", "table", "flatten"]
-
-_KINDS: dict[type, Kind] = {
-    IntegerConv2d: "conv2d",
-    IntegerLinear: "linear",
-    IntegerAveragePool: "avgpool2d",
-    IntegerTable: "table",
-    IntegerFlatten: "flatten",
-}
-
-INT32, INT64, FLOAT64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
+Structure = dict[str, Any]
+"""JSON: objects, lists, strings, numbers; infinities are the strings inf and -inf."""
+Numbers = dict[str, "NDArray[Any]"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerStructure:
-    """What a layer is, without its numbers; fields that a kind does not have keep their default."""
-
-    kind: Kind
-    name: str
-    input_signed: bool
-    output_signed: bool | None = None
-    """None: logits."""
-    weight_shape: tuple[int, ...] = ()
-    """(out, in, filter, filter) or (out, in)."""
-    stride: int = 1
-    padding: int = 0
-    pool: int = 1
-    relu: bool = False
-    window: int = 1
-    multiplier_bits: int | None = None
-    multipliers: int = 0
-    """1: per tensor, else one an output channel."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkStructure:
+def structure(network: IntegerNetwork) -> Structure:
     """What a network is, without its numbers."""
-
-    name: str
-    input_shape: tuple[int, ...]
-    layers: tuple[LayerStructure, ...]
-
-
-def structure(network: IntegerNetwork) -> NetworkStructure:
-    """The structure of a network."""
-    return NetworkStructure(
-        name=network.name,
-        input_shape=network.input_shape,
-        layers=tuple(_layer_structure(layer) for layer in network.layers),
-    )
+    for island in network.islands:
+        if (island.operation.name, island.operation.inputs) != (island.name, island.inputs):
+            raise island.refuse("its operation has another name or other inputs")
+    return _graph_facts(network, network.layers)
 
 
-def arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
+def arrays(network: IntegerNetwork) -> Numbers:
     """All numbers of a network, by name: `conv1.weight`, `conv1.bias`, `conv1.input_scale`."""
-    found: dict[str, NDArray[Any]] = {"input_table": network.input_table}
-    for layer in network.layers:
-        found |= {f"{layer.name}.{key}": value for key, value in _numbers(layer).items()}
-    return found
+    return {
+        f"{layer.name}.{key}": array
+        for layer in network.layers
+        for key, array in layer_arrays(layer).items()
+    }
 
 
-def assemble(parts: NetworkStructure, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwork:
-    """Build a network from its parts.
+def layer_arrays(layer: IntegerLayer) -> Numbers:
+    """The numbers of one layer: `weight`, `bias`, `input_scale`."""
+    return dict(_field_numbers(layer, ""))
+
+
+def take_apart(network: IntegerNetwork) -> tuple[Structure, Numbers]:
+    """Structure and numbers, made sure to give the network back.
 
     Raises:
-        InvalidNetworkError: a number is missing or does not fit.
+        InvalidNetworkError: a number that no file could hold, such as NaN.
     """
-    for name in (parts.name, *(layer.name for layer in parts.layers)):
-        if not is_safe_name(name):
-            raise InvalidNetworkError(
-                f"name {name!r}: use letters, digits, dots, dashes and underscores"
-            )
-    if not parts.layers:
-        raise InvalidNetworkError(f"network {parts.name!r} has no layers")
-    try:
-        return IntegerNetwork(
-            name=parts.name,
-            input_shape=parts.input_shape,
-            input_table=_array(numbers, "input_table", (256,), INT64),
-            layers=tuple(_assemble_layer(layer, numbers) for layer in parts.layers),
-        )
-    except KeyError as error:
-        raise InvalidNetworkError(f"array {error.args[0]!r} is missing") from error
+    whole = assemble(structure(network), arrays(network))
+    return structure(whole), arrays(whole)
 
 
-def number_shapes(layer: LayerStructure) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of every array that belongs to a layer."""
-    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-        "input_scale": ((), FLOAT64),
-        "input_zero_point": ((), INT64),
+def assemble(parts: object, numbers: Mapping[str, NDArray[Any]]) -> IntegerNetwork:
+    """Build a network from its parts, which nobody has checked; every number must have its place.
+
+    Raises:
+        InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
+    """
+    network = assembling.assemble(parts, numbers)
+    _check_used(numbers, arrays(network))
+    return network
+
+
+def graph_structure(graph: FloatGraph) -> Structure:
+    """What a float graph is, without its numbers."""
+    return {
+        **_graph_facts(graph, graph.operations),
+        "types": {tensor: _whole_affine(type_) for tensor, type_ in graph.types.items()},
+        "weight_types": {name: _facts(type_) for name, type_ in graph.weight_types.items()},
     }
-    if layer.output_signed is not None and layer.kind != "flatten":
-        shapes |= {"output_scale": ((), FLOAT64), "output_zero_point": ((), INT64)}
-    if layer.kind in ("conv2d", "linear"):
-        out = (layer.weight_shape or (0,))[0]
-        shapes |= {
-            "weight": (layer.weight_shape, np.dtype(np.int8)),
-            "bias": ((out,), INT32),
-            "weight_scale": ((out,), FLOAT64),
-            "weight_zero_point": ((out,), INT64),
-        }
-    if layer.kind == "table":
-        shapes |= {"table": ((256,), INT64)}
-    if layer.multiplier_bits is not None:
-        many = (layer.multipliers,)
-        shapes |= {"multiplier": (many, INT64), "right_shift": (many, INT64)}
-    return shapes
 
 
-def _layer_structure(layer: IntegerLayer) -> LayerStructure:
-    constants = getattr(layer, "requantization", None)
-    output = layer.output
-    common: dict[str, Any] = {
-        "kind": _KINDS[type(layer)],
-        "name": layer.name,
-        "input_signed": layer.input.qmin < 0,
-        "output_signed": None if output is None else output.qmin < 0,
-        "multiplier_bits": None if constants is None else constants.bits,
-        "multipliers": 0 if constants is None else len(constants.multiplier),
+def graph_arrays(graph: FloatGraph) -> Numbers:
+    """All numbers of a float graph, by name: `conv1.weight`, `conv1.weight_type_scale`."""
+    found = {
+        f"{each.name}.{key}": array
+        for each in graph.operations
+        for key, array in _field_numbers(each, "")
     }
-    if isinstance(layer, WeightedLayer):
-        common |= {"weight_shape": tuple(layer.weight.shape), "relu": layer.relu}
-    if isinstance(layer, IntegerConv2d):
-        common |= {"stride": layer.stride, "padding": layer.padding, "pool": layer.pool}
-    if isinstance(layer, IntegerAveragePool):
-        common |= {"window": layer.window}
-    return LayerStructure(**common)
-
-
-def _numbers(layer: IntegerLayer) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {
-        "input_scale": np.array(layer.input.scale),
-        "input_zero_point": np.array(layer.input.zero_point),
-    }
-    if layer.output is not None and not isinstance(layer, IntegerFlatten):
-        found["output_scale"] = np.array(layer.output.scale)
-        found["output_zero_point"] = np.array(layer.output.zero_point)
-    if isinstance(layer, WeightedLayer):
-        found["weight"], found["bias"] = layer.weight, layer.bias
-        found["weight_scale"] = layer.weight_scale
-        found["weight_zero_point"] = layer.weight_zero_point
-    if isinstance(layer, IntegerTable):
-        found["table"] = layer.table
-    constants: Requantization | None = getattr(layer, "requantization", None)
-    if constants is not None:
-        found["multiplier"], found["right_shift"] = constants.multiplier, constants.right_shift
+    for name, type_ in graph.weight_types.items():
+        for key, array in _field_numbers(type_, WEIGHT_TYPE):
+            found[f"{name}.{key}"] = array
     return found
 
 
-def _checked(layer: LayerStructure, numbers: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays of a layer, each of the shape and type it must have."""
-    values: dict[str, NDArray[Any]] = {}
-    for key, (shape, dtype) in number_shapes(layer).items():
-        values[key] = _array(numbers, f"{layer.name}.{key}", shape, dtype)
-    return values
+def assemble_graph(parts: object, numbers: Mapping[str, NDArray[Any]]) -> FloatGraph:
+    """Build a float graph from its parts, which nobody has checked.
+
+    Raises:
+        InvalidNetworkError: a fact or a number is missing, unknown or does not fit.
+    """
+    graph = assembling.assemble_graph(parts, numbers)
+    _check_used(numbers, graph_arrays(graph))
+    return graph
 
 
-def _array(
-    numbers: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """An array of exactly this shape whose values all fit the type."""
-    array = numbers[name]
-    if array.shape != shape or array.dtype.kind not in "iuf":
-        raise InvalidNetworkError(
-            f"array {name!r} has shape {array.shape} of {array.dtype}, expected {shape} of {dtype}"
-        )
-    if not np.isfinite(array).all():
-        raise InvalidNetworkError(f"array {name!r} holds NaN or infinity")
-    if dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        # 2^63 is the first float beyond int64; the limit itself would round up to it.
-        fits = (array >= limits.min) & (array <= min(limits.max, 2**62))
-        if not fits.all() or not (array == np.floor(array)).all():
-            raise InvalidNetworkError(f"array {name!r} holds values that are no {dtype}")
-    return array.astype(dtype)
+def _check_used(numbers: Mapping[str, object], used: Mapping[str, object]) -> None:
+    """Every number must have its place."""
+    unknown = sorted(set(numbers) - set(used))
+    if unknown:
+        raise InvalidNetworkError(f"array {unknown[0]!r} belongs to no layer")
 
 
-def _assemble_layer(layer: LayerStructure, numbers: Mapping[str, NDArray[Any]]) -> IntegerLayer:
-    values = _checked(layer, numbers)
-    x = _affine(values, "input", signed=layer.input_signed)
-    y = None
-    if "output_scale" in values:
-        y = _affine(values, "output", signed=bool(layer.output_signed))
-    constants = None
-    if layer.multiplier_bits is not None:
-        constants = Requantization(
-            multiplier=values["multiplier"],
-            right_shift=values["right_shift"],
-            bits=layer.multiplier_bits,
-        )
-    if layer.kind == "flatten":
-        return IntegerFlatten(name=layer.name, input=x)
-    if layer.kind in ("conv2d", "linear"):
-        common: dict[str, Any] = {
-            "name": layer.name,
-            "weight": values["weight"],
-            "weight_zero_point": values["weight_zero_point"],
-            "weight_scale": values["weight_scale"],
-            "bias": values["bias"],
-            "input": x,
-            "output": y,
-            "requantization": constants,
-            "relu": layer.relu,
-        }
-        if layer.kind == "linear":
-            return IntegerLinear(**common)
-        return IntegerConv2d(**common, stride=layer.stride, padding=layer.padding, pool=layer.pool)
-    if y is None:
-        raise InvalidNetworkError(f"layer {layer.name!r} has no output")
-    if layer.kind == "table":
-        return IntegerTable(name=layer.name, table=values["table"], input=x, output=y)
-    if constants is None:
-        raise InvalidNetworkError(f"layer {layer.name!r} has no requantization")
-    return IntegerAveragePool(
-        name=layer.name, window=layer.window, input=x, output=y, requantization=constants
-    )
+def width(layer: IntegerLayer, key: str, array: NDArray[Any]) -> int | None:
+    """Bits that hardware keeps a number in; None for floats.
+
+    That is what the layer states (its weights', its output's, its multipliers'), else the least of
+    8, 16, 32 and 64 with a sign.
+    """
+    if array.dtype.kind == "f":
+        return None
+    output, constants = getattr(layer, "output", None), getattr(layer, "requantization", None)
+    stated = {
+        "weight": getattr(layer, "weight_bits", 0),
+        "weight_zero_point": getattr(layer, "weight_bits", 0),
+        "multiplier": constants.bits if constants else 0,
+        "right_shift": 8,
+        "table": output.bits if output else 0,
+        "value": output.bits if output else 0,
+        "activation_low": 32,
+        "activation_high": 32,
+        "activation_bias": 32,
+    }.get(key, 32 if array.dtype == np.int32 else 0)
+    low, high = int(array.min()), int(array.max())
+    signed = integer_range(stated, signed=low < 0) if stated else (0, -1)
+    if signed[0] <= low <= high <= signed[1]:
+        return stated
+    return next(bits for bits in (8, 16, 32, 64) if max(high, -low - 1) < 1 << (bits - 1))
 
 
-def _affine(values: dict[str, NDArray[Any]], side: str, *, signed: bool) -> Affine:
-    return Affine(
-        scale=float(values[f"{side}_scale"]),
-        zero_point=int(values[f"{side}_zero_point"]),
-        qmin=-128 if signed else 0,
-        qmax=127 if signed else 255,
-    )
+# ---- taking apart
+
+
+def _graph_facts(
+    network: IntegerNetwork | FloatGraph, layers: Iterable[IntegerLayer | FloatOperation]
+) -> Structure:
+    return {
+        "name": network.name,
+        "inputs": [_input_facts(given) for given in network.inputs],
+        "layers": [
+            {"name": layer.name, "inputs": list(layer.inputs), **_facts(layer)} for layer in layers
+        ],
+        "outputs": list(network.outputs),
+    }
+
+
+def _input_facts(given: Input) -> Structure:
+    return {
+        "name": given.name,
+        "shape": _facts(given.shape),
+        "type": None if given.type is None else _whole_affine(given.type),
+        "rows": int(given.rows),
+    }
+
+
+def _whole_affine(type_: Affine) -> Structure:
+    return {"scale": float(type_.scale), "zero_point": int(type_.zero_point), **_facts(type_)}
+
+
+def _facts(value: Any) -> Any:  # noqa: ANN401 (a field of any record)
+    """What JSON says of a value; arrays say nothing."""
+    if isinstance(value, Affine):
+        return {"bits": value.bits, "signed": value.signed}
+    if isinstance(value, tuple):
+        return [_facts(each) for each in value]
+    if not is_dataclass(value):
+        return _plain_fact(value)
+    tag = {TAG: tag_of(type(value))} if isinstance(value, Move) else {}
+    own = {each.name: getattr(value, each.name) for each in fields(value)}
+    given = ("name", "inputs") if tag else ()
+    return tag | {
+        key: _facts(each)
+        for key, each in own.items()
+        if key not in given and not isinstance(each, np.ndarray)
+    }
+
+
+def _plain_fact(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, StrEnum):
+        return value.value
+    plain = value.item() if isinstance(value, np.generic) else value
+    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _field_numbers(record: Any, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:  # noqa: ANN401
+    for each in fields(record):
+        yield from _numbers(getattr(record, each.name), prefix + each.name)
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, NDArray[Any]]]:  # noqa: ANN401
+    """The arrays of a field, by name."""
+    if isinstance(value, np.ndarray):
+        yield key, value
+    elif isinstance(value, Affine):
+        yield f"{key}_scale", np.array(value.scale, np.float64)
+        yield f"{key}_zero_point", np.array(value.zero_point, np.int64)
+    elif isinstance(value, tuple) and value and isinstance(value[0], Affine):
+        yield f"{key}_scale", np.array([each.scale for each in value], np.float64)
+        yield f"{key}_zero_point", np.array([each.zero_point for each in value], np.int64)
+    elif is_dataclass(value):
+        yield from _field_numbers(value, prefix_of(type(value), key))

@@ -173,8 +173,8 @@ class WeightedLayer(Move):
     def magnitude_bound(self) -> int:
         """What no partial sum of any order exceeds.
 
-        That is max over channels of Σ|qw - zw|·max|qx - zx| + |qb| and the activation's |bias|,
-        times the pooled outputs.
+        That is max over channels of Σ|qw - zw|·max|qx - zx| + |qb|, what the activation's clamp
+        and |bias| can make of it, times the pooled outputs.
 
         Below 2^24 (2^53) every partial sum is an integer that float32 (float64) holds exactly.
         """
@@ -182,7 +182,8 @@ class WeightedLayer(Move):
         x = max(self.input.qmax - self.input.zero_point, self.input.zero_point - self.input.qmin)
         bound = w * x + np.abs(self.bias.astype(np.int64))
         if self.activation:
-            bound = bound + np.abs(self.activation.bias)
+            ends = (np.clip(x, self.activation.low, self.activation.high) for x in (-bound, bound))
+            bound = np.maximum.reduce([bound, *map(np.abs, ends)]) + np.abs(self.activation.bias)
         return int(bound.max()) * self.pooled
 
 

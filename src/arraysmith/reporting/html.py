@@ -18,6 +18,7 @@ from arraysmith.reporting import (
     interactive,
     physical_interactive,
     physical_tables,
+    quantization_tables,
     tables,
 )
 from arraysmith.reporting.page import Headline, Listing, Section, embed
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arraysmith.explorations import ExplorationFacts, ExploredDesigns
-    from arraysmith.metrics import Evaluation, Quantization, SchemeResult, TrainingHistory
+    from arraysmith.metrics import (
+        Evaluation,
+        Quantization,
+        SampleEvaluation,
+        SchemeResult,
+        TrainingHistory,
+        Verification,
+    )
     from arraysmith.performance import NetworkMetrics
     from arraysmith.physical_performance import MappedNetwork, PhysicalFacts
     from arraysmith.store import Provenance
@@ -48,6 +56,8 @@ class RunFacts:
     quantization: Quantization | None = None
     schemes: tuple[SchemeResult, ...] = ()
     evaluation: Evaluation | None = None
+    sample_evaluation: SampleEvaluation | None = None
+    verification: Verification | None = None
     simulation: tuple[NetworkMetrics, ...] = ()
     physical: tuple[PhysicalFacts, ...] = ()
     mapping: tuple[MappedNetwork, ...] = ()
@@ -177,7 +187,30 @@ def _quantization(facts: RunFacts) -> list[Section]:
                 title="Quantization",
                 text="y = clamp(zy + ((acc·m + 2ⁿ⁻¹) >> n)): one rounding, ties up; integers only.",
                 figures=[embed(interactive.quantization_error(facts.quantization))],
-                tables=[tables.quantized_layers(facts.quantization)],
+                tables=[
+                    quantization_tables.quantized_layers(facts.quantization),
+                    *(
+                        [quantization_tables.sensitivity(facts.quantization)]
+                        if facts.quantization.sensitivity
+                        else []
+                    ),
+                ],
+            )
+        )
+    if facts.sample_evaluation:
+        sections.append(
+            Section(
+                anchor="samples",
+                title="Float against integers",
+                tables=[quantization_tables.outputs(facts.sample_evaluation)],
+            )
+        )
+    if facts.verification:
+        sections.append(
+            Section(
+                anchor="verification",
+                title="The same integers everywhere",
+                tables=[quantization_tables.verification(facts.verification)],
             )
         )
     if facts.schemes:

@@ -80,54 +80,6 @@ def accuracy(evaluation: Evaluation) -> Table:
     )
 
 
-def quantized_layers(facts: Quantization) -> Table:
-    """Ranges, error and proven accumulators of every layer."""
-    scheme = ", ".join(f"{key} {value}" for key, value in facts.scheme.items())
-    rows = []
-    for layer in facts.layers:
-        weights = NOT_COVERED
-        if layer.weight_scale_low is not None and layer.weight_scale_high is not None:
-            weights = f"{layer.weight_scale_low:.3g}…{layer.weight_scale_high:.3g}"
-        accumulator = NOT_COVERED
-        if layer.accumulator_low is not None and layer.accumulator_high is not None:
-            accumulator = f"{layer.accumulator_low:,}…{layer.accumulator_high:,}"
-        rows.append(
-            Row(
-                (
-                    layer.name,
-                    layer.ends_with,
-                    f"{layer.output_low:.3f}…{layer.output_high:.3f}",
-                    f"{layer.output_scale:.4g}",
-                    "int32" if layer.output_zero_point is None else str(layer.output_zero_point),
-                    weights,
-                    "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
-                    accumulator,
-                    str(layer.accumulator_bits or NOT_COVERED),
-                    f"{layer.magnitude_bound:,}" if layer.magnitude_bound else NOT_COVERED,
-                    layer.product or NOT_COVERED,
-                )
-            )
-        )
-    return Table(
-        title=f"Int8 network, layer by layer ({facts.calibration_images:,} calibration images)",
-        columns=columns(
-            "layer:",
-            "up to:?",
-            "range of its output?",
-            "scale?",
-            "zero point?",
-            "weight scales?",
-            "SQNR dB",
-            "accumulator can reach?",
-            "signed bits",
-            "Σ|w|·max|x|+|b|",
-            "exact in:?",
-        ),
-        rows=tuple(rows),
-        note=f"{facts.accumulator_bits} signed accumulator bits suffice, proven. Scheme: {scheme}.",
-    )
-
-
 def schemes(results: Sequence[SchemeResult]) -> Table:
     """Every named scheme side by side."""
     rows = [

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
-from arraysmith.simulation.physical.nest import IFMAP_BYTES, C, R
 from arraysmith.simulation.physical.vectors import accelerator_vector
 
 if TYPE_CHECKING:
@@ -54,26 +53,6 @@ def columns_of(accelerators: Sequence[PhysicalAccelerator]) -> Designs:
         ),
         micros=np.array([mask_of(each.microarchitectures) for each in accelerators], np.int64),
     )
-
-
-def grid(
-    base: PhysicalAccelerator,
-    rows: Sequence[int],
-    cols: Sequence[int],
-    microarchitectures: Sequence[Sequence[Microarchitecture]],
-    kib: tuple[Sequence[int], Sequence[int], Sequence[int]],
-) -> Designs:
-    """All combinations; what is not an axis is as in `base`. Buffers change fastest."""
-    axes = [
-        np.array(axis, np.int64)
-        for axis in (rows, cols, [mask_of(each) for each in microarchitectures], *kib)
-    ]
-    columns = [column.ravel() for column in np.meshgrid(*axes, indexing="ij")]
-    vectors = np.tile(accelerator_vector(base), (len(columns[0]), 1))
-    vectors[:, R], vectors[:, C] = columns[0], columns[1]
-    sizes = np.stack(columns[3:], axis=1)
-    vectors[:, IFMAP_BYTES : IFMAP_BYTES + 3] = sizes * 1024 // (2 if base.double_buffered else 1)
-    return Designs(vectors=vectors, kib=sizes, micros=columns[2])
 
 
 def mask_of(microarchitectures: Sequence[Microarchitecture]) -> int:

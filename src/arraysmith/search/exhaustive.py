@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arraysmith.progress import Advance
-    from arraysmith.search.problem import Bounds, Problem
+    from arraysmith.search.problem import Model, Problem
 
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ class Visits:
     """Exactly known and all constraints kept."""
 
 
-def candidates(problem: Problem, bounds: Bounds) -> Candidates:
+def candidates(problem: Problem, model: Model) -> Candidates:
     """The designs of a space whose bounds keep the constraints.
 
     Raises:
@@ -79,6 +79,7 @@ def candidates(problem: Problem, bounds: Bounds) -> Candidates:
             f"{space.size:,} designs are more than {MAX_DESIGNS:,}, so they cannot all be covered; "
             "give the ranges a step, or --search genetic"
         )
+    bounds = model.bounds()
     cycles: Ints = problem.spread(bounds.total_cycles)
     energy = None if bounds.energy_pj is None else problem.spread(bounds.energy_pj)
     values = problem.values(cycles, energy)

@@ -20,7 +20,7 @@ from arraysmith.search.design_columns import Designs, mask_of
 from arraysmith.search.mapper import energy_weights, map_workload
 from arraysmith.search.network_cycles import network_cycles
 from arraysmith.search.physical_bounds import cycles_at_least, distinct, energy_at_least
-from arraysmith.search.problem import NO_LIMIT, Bounds, Figures
+from arraysmith.search.problem import NO_LIMIT, Bounds, Figures, arrays_of
 from arraysmith.simulation.physical.array import MICROARCHITECTURES
 from arraysmith.simulation.physical.cost import WIDEST_ACCESS_BYTES, energy_tables
 from arraysmith.simulation.physical.model import network_metrics
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MODEL = "physical"
-MAX_DESIGNS = 20_000_000
-"""Whose bounds are held at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +60,7 @@ class Physical:
 
     def __post_init__(self) -> None:
         """Whether the arrays of the space are real ones."""
-        arrays_of(self.space)
+        arrays_of(self.space, Microarchitecture)
         if self.goal is Goal.FRONT:
             raise DesignSpaceError("mappings for a front; choose cycles, energy or edp")
 
@@ -79,11 +77,6 @@ class Physical:
 
     def bounds(self) -> Bounds:
         """Of every design: all folds of a layer as one tile, each word once."""
-        if self.space.size > MAX_DESIGNS:
-            raise DesignSpaceError(
-                f"{self.space.size:,} designs are more than {MAX_DESIGNS:,}, so they cannot all be "
-                "covered; give the ranges a step, or --search genetic"
-            )
         layers, counts = self._shapes()
         vectors = np.array([layer_vector(layer) for layer in layers])
         # Cycles do not depend on the buffers.
@@ -136,7 +129,9 @@ class Physical:
         numbers = {name: values for name, values in space.columns(ids).items() if name != "arrays"}
         kib = np.stack([numbers[f"{each}_kib"] for each in ("ifmap", "filter", "ofmap")], axis=1)
         kinds = space.place(ids, 0)
-        masks = np.array([mask_of(array) for array in arrays_of(space)], np.int64)
+        masks = np.array(
+            [mask_of(array) for array in arrays_of(space, Microarchitecture)], np.int64
+        )
         rates = np.array(
             [
                 accelerator_vector(replace(self.base, dram_bytes_per_cycle=rate))[RATE : RATE + 2]
@@ -176,7 +171,7 @@ class Physical:
         ]
         narrow = [np.minimum(edge, WIDEST_ACCESS_BYTES) for edge in edges]
         first, which = distinct(np.column_stack([designs.kib, op, psum, *narrow]))
-        kinds = {each for array in arrays_of(self.space) for each in array}
+        kinds = {each for array in arrays_of(self.space, Microarchitecture) for each in array}
         tables = np.zeros((len(first), len(MICROARCHITECTURES), 11))
         for place, number in enumerate(first):
             accelerator = self.space.accelerator(int(number), self.base)
@@ -185,22 +180,6 @@ class Physical:
                 one = replace(accelerator, rows=1, cols=1)
                 tables[place, MICROARCHITECTURES.index(kind)] = energy_weights(_ONE_MAC, one, table)
         return tables, which
-
-
-def arrays_of(space: DesignSpace) -> tuple[tuple[Microarchitecture, ...], ...]:
-    """The arrays of a space, which must be real ones.
-
-    Raises:
-        DesignSpaceError: one is only a dataflow.
-    """
-    for array in space.arrays:
-        for each in array:
-            if not isinstance(each, Microarchitecture):
-                raise DesignSpaceError(
-                    f"{each} is a dataflow; the model physical needs microarchitectures, like "
-                    "ws-double-buffered"
-                )
-    return tuple(tuple(map(Microarchitecture, array)) for array in space.arrays)
 
 
 _ONE_MAC = Gemm(name="", M=1, N=1, K=1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Number = TypeVar("Number", np.int64, np.float64)
+Kind = TypeVar("Kind", Dataflow, Microarchitecture)
 EXACT = 2**53
 """Cycles and PE-cycles below it are whole in a float64."""
 NO_LIMIT = np.iinfo(np.int64).max
@@ -332,6 +333,27 @@ class Problem:
         limits = np.where(no_worse, least - better, np.inf).min(axis=1)
         whole = np.minimum(limits, EXACT).astype(np.int64)
         return np.where(np.isinf(limits), NO_LIMIT, whole)
+
+
+def arrays_of(space: DesignSpace, kind: type[Kind]) -> tuple[tuple[Kind, ...], ...]:
+    """The arrays of a space, which must be of the kind that a model knows.
+
+    Raises:
+        DesignSpaceError: one is of the other kind.
+    """
+    for array in space.arrays:
+        for each in array:
+            if not isinstance(each, kind):
+                raise DesignSpaceError(f"{each} is {_OTHER[kind]}")
+    return tuple(tuple(map(kind, array)) for array in space.arrays)
+
+
+_OTHER: dict[type, str] = {
+    Dataflow: "a microarchitecture, of the model physical; scalesim has the dataflows os, ws, is",
+    Microarchitecture: "a dataflow; the model physical needs microarchitectures, like "
+    "ws-double-buffered",
+}
+"""What an array is that is not of the kind."""
 
 
 def _side_by_side(columns: list[Floats]) -> Floats:

@@ -21,7 +21,7 @@ import numpy as np
 
 from arraysmith.errors import DesignSpaceError, InvalidWorkloadError
 from arraysmith.hardware import Dataflow, StreamBandwidths
-from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures
+from arraysmith.search.problem import EXACT, NO_LIMIT, Bounds, Figures, arrays_of
 from arraysmith.simulation.scalesim.closed_form import MODEL
 from arraysmith.simulation.scalesim.geometry import ALPHA, im2col
 from arraysmith.space import array_name
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-MAX_CELLS = 20_000_000
-"""Of the grid of arrays whose cycles are held at once."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calc:
@@ -50,11 +47,10 @@ class Calc:
 
     def __post_init__(self) -> None:
         """Whether the space is SCALE-Sim's, and its cycles can be counted."""
-        for dataflow in {each for array in arrays_of(self.space) for each in array}:
-            on_array, count = self._layers(dataflow)
-            check_countable(
-                on_array, count, np.array(self.space.rows), np.array(self.space.cols), dataflow
-            )
+        on_array, count = self._layers()
+        rows, cols = np.array(self.space.rows), np.array(self.space.cols)
+        for dataflow in {each for array in arrays_of(self.space, Dataflow) for each in array}:
+            check_countable(on_array[dataflow], count, rows, cols, dataflow)
 
     def groups(self, ids: Ints) -> Ints:
         """A closed form is quickest for many at a time."""
@@ -68,17 +64,12 @@ class Calc:
         """The cycles themselves.
 
         Raises:
-            DesignSpaceError: more arrays than memory holds.
             InvalidWorkloadError: a design without any cycle.
         """
-        space = self.space
-        cells = len(space.arrays) * len(space.rows) * len(space.cols)
-        if cells > MAX_CELLS:
-            raise DesignSpaceError(
-                f"{cells:,} arrays are more than {MAX_CELLS:,}, so they cannot all be computed; "
-                "give --rows and --cols a step, or --search genetic"
-            )
-        grids = np.stack([self._grid(array) for array in arrays_of(space)])
+        on_array, count = self._layers()
+        grids = np.stack(
+            [self._grid(array, on_array, count) for array in arrays_of(self.space, Dataflow)]
+        )
         self._check_cycles(grids)
         return Bounds(total_cycles=grids.reshape(*grids.shape, 1, 1, 1, 1, 1, 1))
 
@@ -88,38 +79,43 @@ class Calc:
         places = self.space.places(ids)
         rows = np.array(self.space.rows, np.int64)[places[:, 1], None]
         cols = np.array(self.space.cols, np.int64)[places[:, 2], None]
+        on_array, count = self._layers()
         total = np.zeros(len(ids), np.int64)
-        for kind, array in enumerate(arrays_of(self.space)):
+        for kind, array in enumerate(arrays_of(self.space, Dataflow)):
             members = np.flatnonzero(places[:, 0] == kind)
-            cycles = np.full((len(members), len(self._layers(array[0])[1])), NO_LIMIT)
+            R, C = rows[members], cols[members]
+            cycles = np.full((len(members), len(count)), NO_LIMIT)
             for dataflow in array:
-                (S_R, S_C, T), count = self._layers(dataflow)[0].T, self._layers(dataflow)[1]
-                R, C = rows[members], cols[members]
+                S_R, S_C, T = on_array[dataflow].T
                 folds = -(-S_R // R) * -(-S_C // C)
                 cycles = np.minimum(cycles, folds * (T + ALPHA[dataflow] * R + C - 2) - 1)
             total[members] = cycles @ count
         self._check_cycles(total)
         return Figures.of_cycles(total)
 
-    def _layers(self, dataflow: Dataflow) -> tuple[Ints, Ints]:
-        """(layers, 3) S_R, S_C, T of each kind of layer, and (layers,) how often it occurs."""
+    def _layers(self) -> tuple[dict[Dataflow, Ints], Ints]:
+        """(layers, 3) S_R, S_C, T of each kind of layer by dataflow, and (layers,) how often."""
         matrices = Counter(im2col(layer) for layer in self.workload.layers)
-        on_array = [matrix.on_array(dataflow) for matrix in matrices]
-        return np.array(on_array, np.int64), np.array(list(matrices.values()), np.int64)
+        on_array = {
+            dataflow: np.array([matrix.on_array(dataflow) for matrix in matrices], np.int64)
+            for dataflow in Dataflow
+        }
+        return on_array, np.array(list(matrices.values()), np.int64)
 
-    def _grid(self, array: tuple[Dataflow, ...]) -> Ints:
+    def _grid(
+        self, array: tuple[Dataflow, ...], on_array: dict[Dataflow, Ints], count: Ints
+    ) -> Ints:
         """(rows, cols) cycles of the network; each layer on the dataflow that suits it best."""
         rows, cols = np.array(self.space.rows, np.int64), np.array(self.space.cols, np.int64)
         if len(array) == 1:
-            return total_cycles(*self._layers(array[0]), rows, cols, ALPHA[array[0]])
+            return total_cycles(on_array[array[0]], count, rows, cols, ALPHA[array[0]])
         total = np.zeros((len(rows), len(cols)), np.int64)
-        layers = len(self._layers(array[0])[1])
-        for layer in range(layers):
-            each = []
-            for dataflow in array:
-                on_array, count = self._layers(dataflow)
-                one = slice(layer, layer + 1)
-                each.append(total_cycles(on_array[one], count[one], rows, cols, ALPHA[dataflow]))
+        for layer in range(len(count)):
+            one = slice(layer, layer + 1)
+            each = [
+                total_cycles(on_array[dataflow][one], count[one], rows, cols, ALPHA[dataflow])
+                for dataflow in array
+            ]
             total += np.minimum.reduce(each)
         return total
 
@@ -142,7 +138,7 @@ class User:
 
     def __post_init__(self) -> None:
         """Whether the space is one that USER mode knows."""
-        arrays_of(self.space)
+        arrays_of(self.space, Dataflow)
         for rate in self.space.dram_bytes_per_cycle:
             if rate != int(rate) or rate < 1:
                 raise DesignSpaceError(
@@ -210,22 +206,6 @@ def network_metrics(
         for choices in zip(*(result.layers for result in results), strict=True)
     )
     return replace(results[0], dataflow=array_name(space.array(number)), layers=layers)
-
-
-def arrays_of(space: DesignSpace) -> tuple[tuple[Dataflow, ...], ...]:
-    """The arrays of a space, which must be SCALE-Sim's.
-
-    Raises:
-        DesignSpaceError: they are built in ways that it does not know.
-    """
-    for array in space.arrays:
-        for each in array:
-            if not isinstance(each, Dataflow):
-                raise DesignSpaceError(
-                    f"{each} is a microarchitecture, of the model physical; scalesim has the "
-                    "dataflows os, ws, is"
-                )
-    return tuple(tuple(map(Dataflow, array)) for array in space.arrays)
 
 
 def total_cycles(on_array: Ints, count: Ints, rows: Ints, cols: Ints, alpha: int) -> Ints:

@@ -1,0 +1,107 @@
+"""The back ends that an integer network can run on, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from arraysmith.errors import InvalidNetworkError
+from arraysmith.quantization.verifying import Waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arraysmith.quantization.network import IntegerNetwork
+    from arraysmith.quantization.verifying import Arrays, Runner
+
+LEVELS = ("disabled", "basic", "extended", "all")
+"""Of ONNX Runtime's optimisation."""
+
+
+def back_ends(network: IntegerNetwork, weight_folder: Path) -> tuple[Waiting, ...]:
+    """Every back end that could run a network; loading one may find that it cannot.
+
+    Args:
+        network: the integer network.
+        weight_folder: an export of it as text, to be read back.
+    """
+    integers = tuple(
+        Waiting(
+            name=f"ONNX Runtime, optimisations {level}",
+            load=partial(_onnx_runtime, network, level),
+        )
+        for level in LEVELS
+    )
+    qdq = tuple(
+        Waiting(
+            name=f"QDQ in ONNX Runtime, optimisations {level}", load=partial(_qdq, network, level)
+        )
+        for level in (LEVELS if has_exact_qdq(network) else ())
+    )
+    text = Waiting(name="text files", load=partial(_text, weight_folder))
+    return (torch_back_end(network), *integers, *qdq, text)
+
+
+def torch_back_end(network: IntegerNetwork) -> Waiting:
+    """The torch engine."""
+    return Waiting(name="torch", load=partial(_torch, network))
+
+
+def has_exact_qdq(network: IntegerNetwork) -> bool:
+    """Whether the QDQ model of a network is proven to give the same integers."""
+    from arraysmith.quantization.onnx_qdq import qdq_model
+
+    try:
+        qdq_model(network, exact=True)
+    except InvalidNetworkError:
+        return False
+    return True
+
+
+def _torch(network: IntegerNetwork) -> Runner:
+    import torch
+
+    from arraysmith.quantization.assessment import as_tensors
+    from arraysmith.quantization.modules import QuantNetwork
+
+    module = QuantNetwork(network)
+
+    @torch.inference_mode()
+    def run(inputs: Arrays) -> Arrays:
+        return {layer.name: x.numpy() for layer, x in module.trace(as_tensors(inputs))}
+
+    return run
+
+
+def _onnx_runtime(network: IntegerNetwork, level: str) -> Runner:
+    from arraysmith.quantization.onnx_integer import integer_model
+    from arraysmith.quantization.onnx_session import session
+
+    return session(integer_model(network, every=True), level)
+
+
+def _qdq(network: IntegerNetwork, level: str) -> Runner:
+    import numpy as np
+
+    from arraysmith.quantization.onnx_qdq import qdq_model
+    from arraysmith.quantization.onnx_session import session
+
+    run = session(qdq_model(network, exact=True, every=True), level)
+    types = {each.name: each.type for each in network.inputs}
+
+    def run_reals(inputs: Arrays) -> Arrays:
+        reals = {}
+        for name, q in inputs.items():
+            type_ = types[name]
+            reals[name] = q if type_ is None else type_.dequantize(q).astype(np.float32)
+        return run(reals)
+
+    return run_reals
+
+
+def _text(folder: Path) -> Runner:
+    from arraysmith.quantization import int8
+    from arraysmith.quantization.export import read_export
+
+    network = read_export(folder)
+    return lambda inputs: {layer.name: found for layer, found in int8.trace(network, inputs)}
