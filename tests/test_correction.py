@@ -151,8 +151,9 @@ def test_only_as_many_samples_as_can_be_held(monkeypatch):
         assert np.abs(gap).max() <= 0.5 + 1e-3
 
 
-def test_constants_and_row_numbers_lead_to_weighted_layers_too():
+def test_constants_and_row_numbers_lead_to_weighted_layers_too(monkeypatch):
     """A constant has one batch, a table no type for what it reads."""
+    monkeypatch.setattr("arraysmith.quantization.calibration.MAX_BATCH", 30)
     graph = FloatGraph(
         name="net",
         inputs=(Input(name="words", shape=(6,), rows=10),),
@@ -167,7 +168,7 @@ def test_constants_and_row_numbers_lead_to_weighted_layers_too():
         ),
         outputs=("turn",),
     )
-    samples = samples_from(np.random.default_rng(0).integers(0, 10, (300, 6)), graph.inputs)
+    samples = samples_from(np.random.default_rng(0).integers(0, 10, (100, 6)), graph.inputs)
     quantized = quantize(graph, samples, COARSE)
     found = correct_biases(quantized.network, graph, samples)
     for name, gap in gaps(found, graph, samples).items():

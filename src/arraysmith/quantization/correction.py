@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from arraysmith.quantization.operations import IntegerLayer
     from arraysmith.quantization.samples import Samples
 
-MAX_SAMPLES = 1000
+MAX_SAMPLES = 256
+"""More move no mean by what matters, and cost more than the observation of all."""
 MAX_BYTES = 1 << 28
 """Of the integers that are held at a time, for all samples together."""
 
