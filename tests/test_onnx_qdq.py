@@ -27,13 +27,13 @@ from arraysmith.networks.moves import Concat, MaxPool, Reshape, Transpose
 from arraysmith.networks.windows import Windows
 from arraysmith.quantization.int8 import quantize_inputs, trace
 from arraysmith.quantization.network import IntegerNetwork
+from arraysmith.quantization.norms import IntegerLayerNorm
 from arraysmith.quantization.operations import (
     FloatIsland,
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
     IntegerLayer,
-    IntegerLayerNorm,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
