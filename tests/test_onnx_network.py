@@ -830,3 +830,37 @@ def test_a_bias_beyond_float32_stays_beside(tmp_path):
     weights = {"w": reals(6, 6), "b": np.full(6, 3e38, np.float32), "z": np.float32(0)}
     graph = read_network(saved(tmp_path, net(nodes, X2, weights)))
     assert [type(each) for each in graph.operations] == [Linear, ChannelAffine, Elementwise]
+
+
+def windows(rng):
+    """A random node with windows, and what it reads."""
+    op = rng.choice(["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
+    rank = int(rng.integers(1, 3))
+    taps, strides = rng.integers(1, 4, rank).tolist(), rng.integers(1, 4, rank).tolist()
+    dilations = [1] * rank
+    more = {"pads": rng.integers(0, taps * 2).tolist()}
+    if rng.random() < 0.4:
+        dilations = rng.integers(1, 3, rank).tolist()
+    elif rng.random() < 0.3:
+        strides = [int(rng.integers(1, each + 1)) for each in taps]
+        more = {"auto_pad": str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))}
+    weights = {}
+    if op in {"MaxPool", "AveragePool"}:
+        more |= {"kernel_shape": taps, "ceil_mode": int(rng.integers(2))}
+        more |= {"count_include_pad": int(rng.integers(2))} if op == "AveragePool" else {}
+    else:
+        groups = int(rng.integers(1, 3))
+        shape = (6, 4 // groups) if op == "Conv" else (4, 6 // groups)
+        weights = {"w": reals(*shape, *taps)}
+        more["group"] = groups
+        if op == "ConvTranspose" and "pads" in more:
+            more["output_padding"] = rng.integers(0, strides).tolist()
+    op = str(op)
+    last = node(op, "x w" if weights else "x", strides=strides, dilations=dilations, **more)
+    return net(last, {"x": ("n", 4, *rng.integers(6, 11, rank).tolist())}, weights, opset=19)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_windows(seed, tmp_path):
+    """Windows of any size, stride, dilation and padding."""
+    check(saved(tmp_path, windows(np.random.default_rng(seed))), batch=2)

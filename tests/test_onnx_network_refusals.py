@@ -239,6 +239,22 @@ REFUSALS = {
         lambda: conv(strides="two"),
         "node 'stem' (Conv): attribute strides is no list of whole numbers; export it again",
     ),
+    # Found by random windows: onnxruntime and onnx's reference make different shapes of these.
+    "dilated-same": (
+        lambda: one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2], auto_pad="SAME_UPPER"),
+        (
+            "node 'here' (MaxPool): dilates with auto_pad, on which runtimes disagree; export it "
+            "with pads"
+        ),
+    ),
+    "transposed-out-of-reach": (
+        lambda: one("ConvTranspose", "x w", weights={"w": reals(4, 2, 1, 1)}, strides=[2, 2],
+            auto_pad="SAME_UPPER"),
+        (
+            "node 'here' (ConvTranspose): makes (14, 18), more than its windows reach, on which "
+            "runtimes disagree; export it with output_padding"
+        ),
+    ),
     "divided-by-zero": (
         lambda: one("Div", "x c", weights={"c": np.float32(0)}),
         "node 'here' (Div): divides by 0; mend the model",
@@ -458,7 +474,7 @@ def test_what_no_output_needs_is_not_read(tmp_path):
 
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
-    """Fills cost nothing until they are weights; of those a file may make no more than its budget."""
+    """Fills cost nothing until they are weights; of those only a budget is made."""
     monkeypatch.setattr(onnx_network, "_BUDGET", 1 << 24)
     nodes = [node("ConstantOfShape", "s", f"w{number}") for number in range(20)]
     tensors = ["x", *(f"t{number}" for number in range(20))]

@@ -93,11 +93,20 @@ class _Weighted(nn.Module):
 class QuantConvolution(_Weighted):
     """An `IntegerConvolution`: (batch, in, spatial…) to (batch, out, positions…)."""
 
+    rows: torch.Tensor
+
     def __init__(self, layer: IntegerConvolution) -> None:
         """Take all constants from the record."""
-        self.windows, self.groups = layer.windows, layer.groups
-        super().__init__(layer, layer.groups, len(layer.windows.size))
-        self.pool = layer.pool
+        axes = len(layer.windows.size)
+        super().__init__(layer, layer.groups, axes)
+        self.windows, self.groups, self.pool = layer.windows, layer.groups, layer.pool
+        # One product an image and row of the window, where windows lie in adjacent rows.
+        self.by_row = layer.groups == 1 and axes == 2 and layer.windows.strides[0] == 1
+        if self.by_row:
+            out, depth = layer.weight.shape[:2]
+            taps = self.matrix.view(out, depth, *layer.windows.size)
+            rows = taps.permute(2, 0, 1, 3).reshape(layer.windows.size[0], out, -1)
+            self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(2), (4) and (3), of as many members of the batch at a time as memory is good for."""
@@ -107,28 +116,52 @@ class QuantConvolution(_Weighted):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _part(self, x: torch.Tensor, positions: Shape) -> torch.Tensor:
-        image = padded(
-            centred(x, self.zero_point, self.product_dtype),
-            self.windows.before,
-            self.windows.after,
-            0,
-        )
+        windows = self.windows
+        wide = centred(x, self.zero_point, self.product_dtype)
+        image = padded(wide, windows.before, windows.after, 0)  # a padded zx is a padded 0
         if self.groups > 1 and self.groups == x.shape[1]:
             acc = self._depthwise(image, positions)
-        # With few positions an image is too little for a product of its own: all at once instead.
         elif self.groups == 1 and prod(positions) < FEW_POSITIONS:
-            rows = self._unfolded(image, positions, last=False).reshape(
-                len(x) * prod(positions), -1
-            )
-            found = (rows @ self.matrix[0].T).view(len(x), *positions, -1)
-            acc = found.movedim(-1, 1)
+            acc = self._at_once(image, positions)
+        elif self.by_row:
+            acc = self._row_by_row(image, positions)
         else:
-            columns = self._unfolded(image, positions, last=True)
-            groups = (self.groups,) if self.groups > 1 else ()
-            columns = columns.reshape(len(x), *groups, self.matrix.shape[2], -1)
-            matrix = self.matrix if groups else self.matrix[0]
-            acc = (matrix @ columns).view(len(x), -1, *positions)
+            acc = self._image_by_image(image, positions)
         return self.finish(acc.add_(self.bias))
+
+    def _at_once(self, image: torch.Tensor, positions: Shape) -> torch.Tensor:
+        """One product for all: with few positions an image is too little for one of its own."""
+        words = self._unfolded(image, positions, last=False)
+        found = words.reshape(len(image) * prod(positions), -1) @ self.matrix[0].T
+        return found.view(len(image), *positions, -1).movedim(-1, 1)
+
+    def _image_by_image(self, image: torch.Tensor, positions: Shape) -> torch.Tensor:
+        """A product for every image and group."""
+        columns = self._unfolded(image, positions, last=True)
+        columns = columns.reshape(len(image) * self.groups, self.matrix.shape[2], -1)
+        matrix = self.matrix.repeat(len(image), 1, 1) if self.groups > 1 else self.matrix[0]
+        return (matrix @ columns).view(len(image), -1, *positions)
+
+    def _row_by_row(self, image: torch.Tensor, positions: Shape) -> torch.Tensor:
+        """A product for every image and row of the window, summed up.
+
+        Words are unfolded along one axis only: what one row of the window sees at all positions
+        lies together already.
+        """
+        windows, (batch, channels, height, _) = self.windows, image.shape
+        first, channel, down, across = image.stride()
+        words = image.as_strided(
+            (batch, channels, windows.size[1], height, positions[1]),
+            (first, channel, across * windows.dilations[1], down, across * windows.strides[1]),
+            image.storage_offset(),
+        ).reshape(batch, channels * windows.size[1], -1)
+        acc = torch.empty(0)
+        for tap, row in enumerate(self.rows):
+            start = tap * windows.dilations[0] * positions[1]
+            seen = words.narrow(2, start, prod(positions))
+            factor = row.expand(batch, -1, -1)
+            acc = acc.baddbmm_(factor, seen) if tap else torch.bmm(factor, seen)
+        return acc.view(batch, -1, *positions)
 
     def _unfolded(self, image: torch.Tensor, positions: Shape, *, last: bool) -> torch.Tensor:
         """The words under every window, as a view.

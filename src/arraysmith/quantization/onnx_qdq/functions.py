@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.affine import MIN_MULTIPLIER_BITS
+from arraysmith.quantization.norms import FRACTION
 from arraysmith.quantization.onnx_qdq.draft import float32
 from arraysmith.quantization.onnx_qdq.exactness import Term, joined, plan_sum, reach
 from arraysmith.quantization.onnx_qdq.products import rounded, window_attributes
-from arraysmith.quantization.operations import FRACTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
     from arraysmith.quantization.onnx_qdq.draft import QdqDraft
     from arraysmith.quantization.operations import (
         IntegerAveragePool,
-        IntegerLayerNorm,
-        IntegerSoftmax,
     )
 
 
