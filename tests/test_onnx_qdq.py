@@ -260,9 +260,15 @@ def test_what_the_scheme_pow2_makes_is_exact(multiplier_bits):
 def test_refuses_a_sum_that_float32_rounds():
     """The layer, its bound and the way out."""
     wide = Affine(scale=2.0**-8, zero_point=0, qmin=-(2**15), qmax=2**15 - 1)
-    layer = IntegerLinear(**weighted("wide", "x", (2, 9), input_=wide))
-    with pytest.raises(InvalidNetworkError, match=r"^layer 'wide': a sum can reach [0-9]+ units"):
-        qdq_model(net(layer, shape=(9,), type_=wide), exact=True)
+    fields = weighted("wide", "x", (2, 9), input_=wide) | {"bias": np.zeros(2, np.int32)}
+    fields |= {"weight": np.full((2, 9), 64, np.int16), "weight_zero_point": np.zeros(2, int)}
+    with pytest.raises(InvalidNetworkError) as refusal:
+        qdq_model(net(IntegerLinear(**fields), shape=(9,), type_=wide), exact=True)
+    assert str(refusal.value) == (
+        f"layer 'wide': a sum can reach {9 * 64 * 2**15} units, float32 is exact up to 16777216: "
+        "it has too many products; quantize with the scheme pow2 or fewer bits, or export without "
+        "exact"
+    )
 
 
 def test_refuses_a_scale_that_is_no_power_of_two():

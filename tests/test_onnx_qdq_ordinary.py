@@ -18,10 +18,10 @@ from arraysmith.networks.graph import Input
 from arraysmith.networks.moves import MaxPool, Reshape
 from arraysmith.quantization.int8 import quantize_inputs, trace
 from arraysmith.quantization.network import IntegerNetwork
+from arraysmith.quantization.norms import IntegerLayerNorm
 from arraysmith.quantization.operations import (
     FloatIsland,
     IntegerLayer,
-    IntegerLayerNorm,
 )
 
 onnx = pytest.importorskip("onnx")

@@ -261,9 +261,13 @@ def _rounding(
     k, t = m >> zeros, n - zeros
     triples = list(zip(bounds, k.tolist(), t.tolist(), strict=True))
     cut = np.array([_cut(*triple) if parts else 0 for triple in triples])
-    if (cut < 0).any() or not parts:
-        units = max(bound * each << max(1, 2 - below) for bound, each, below in triples) + 1
-        _check(layer, units, f"its multiplier {m.max()} is too long or its sum too large")
+    failed = [triple for triple, s in zip(triples, cut, strict=True) if s < 0 or not parts]
+    if failed:
+        bound, odd, below = max(failed)
+        if bound > FLOAT32_INTEGERS:
+            _check(layer, bound, "it has too many products")
+        units = (bound * odd << max(1, 2 - below)) + 1
+        _check(layer, units, f"its multiplier {odd} is too long or its sum too large")
     below = np.maximum(t - cut, 1)
     return Rounding(
         nudge=np.ldexp(output.scale, -(below + 1)),
