@@ -27,18 +27,17 @@ from arraysmith.networks.moves import (
 from arraysmith.networks.operations import ChannelAffine, Elementwise, Island, IslandKind
 from arraysmith.networks.windows import Windows
 from arraysmith.quantization.network import IntegerNetwork
+from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.operations import (
     FloatIsland,
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
     IntegerRequantize,
-    IntegerSoftmax,
     IntegerTable,
 )
 from arraysmith.quantization.products import Activation, IntegerConvolution, IntegerLinear

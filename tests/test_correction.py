@@ -9,9 +9,10 @@ from float_graphs import affine, convolution, draw, graph_of, linear, relu, samp
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.learning.float_graph import trace as float_trace
+from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.graph import FloatGraph, Input
 from arraysmith.networks.moves import Reshape, Transpose
-from arraysmith.networks.operations import Add, Constant, Lookup
+from arraysmith.networks.operations import Add, Constant, Elementwise, Lookup, Softmax
 from arraysmith.quantization import correction, int8
 from arraysmith.quantization.correction import correct_biases, float_means
 from arraysmith.quantization.products import IntegerConvolution
@@ -151,8 +152,9 @@ def test_only_as_many_samples_as_can_be_held(monkeypatch):
         assert np.abs(gap).max() <= 0.5 + 1e-3
 
 
-def test_constants_and_row_numbers_lead_to_weighted_layers_too():
+def test_constants_and_row_numbers_lead_to_weighted_layers_too(monkeypatch):
     """A constant has one batch, a table no type for what it reads."""
+    monkeypatch.setattr("arraysmith.quantization.calibration.MAX_BATCH", 30)
     graph = FloatGraph(
         name="net",
         inputs=(Input(name="words", shape=(6,), rows=10),),
@@ -167,7 +169,7 @@ def test_constants_and_row_numbers_lead_to_weighted_layers_too():
         ),
         outputs=("turn",),
     )
-    samples = samples_from(np.random.default_rng(0).integers(0, 10, (300, 6)), graph.inputs)
+    samples = samples_from(np.random.default_rng(0).integers(0, 10, (100, 6)), graph.inputs)
     quantized = quantize(graph, samples, COARSE)
     found = correct_biases(quantized.network, graph, samples)
     for name, gap in gaps(found, graph, samples).items():
@@ -215,3 +217,23 @@ def test_correcting_helps_on_samples_that_were_not_seen():
         logits = int8.run(network, given)["fc"] * network.weighted_layers[-1].accumulator_scale
         errors.append(((logits - wanted.numpy()) ** 2).mean())
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Softmax(name="last", inputs=("fc",), axis=0),
+        Elementwise(name="last", inputs=("fc",), steps=(Step(function=Function.SIGMOID),)),
+    ],
+)
+def test_what_a_sigmoid_or_softmax_alone_reads_is_left(last):
+    """Its mean says nothing of what is behind; as an output of its own it is corrected."""
+    layers = (linear("up", "x", 6, 8), relu("act", "up"), linear("fc", "act", 8, 3, seed=2), last)
+    for outputs, names in ((("last",), ["up"]), (("fc", "last"), ["up", "fc"])):
+        graph = graph_of(*layers, shape=(6,), outputs=outputs)
+        samples = samples_of(graph, 50)
+        network = quantize(graph, samples, COARSE).network
+        corrected = correct_biases(network, graph, samples)
+        pairs = zip(network.weighted_layers, corrected.weighted_layers, strict=True)
+        changed = [old.name for old, new in pairs if not np.array_equal(old.bias, new.bias)]
+        assert changed == names

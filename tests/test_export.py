@@ -21,6 +21,7 @@ from arraysmith.errors import InputFileError, InvalidNetworkError, OutputError
 from arraysmith.files import json_bytes
 from arraysmith.quantization import int8, model_file
 from arraysmith.quantization.assembling import TAG
+from arraysmith.quantization.c_header import c_header
 from arraysmith.quantization.export import ARITHMETIC, Manifest, export, read_export, sealed
 from arraysmith.quantization.operations import IntegerAveragePool, IntegerTable
 from arraysmith.quantization.parts import arrays, structure
@@ -539,7 +540,7 @@ def test_the_header_of_every_record_compiles(folder, tmp_path):
         static const double ends[] = STEPS_OPERATION_STEPS_0_NUMBERS;
         int main(void) {
             return !(CONV_1_GROUPS == 2 && CONV_1_LOW == 3 && CONV_1_HIGH == 127 && IDS_ROWS == 5
-                && PIXELS_QMAX == 255 && strides[1] == 1 && shape[1] == 3 && shape[2] == 1
+                && PIXELS_TYPE_QMAX == 255 && strides[1] == 1 && shape[1] == 3 && shape[2] == 1
                 && WIDE_OUTPUT_QMIN == -32768 && ADD_RIGHT_SHIFT == 16 && ends[0] < -1e300
                 && norm_bias[3] == ((int64_t)1 << 60) + 1 && norm_bias[0] < 0
                 && norms_operation_gain[1] == 2.0f / 3.0f && LOGITS_SIZE == 30
@@ -551,3 +552,14 @@ def test_the_header_of_every_record_compiles(folder, tmp_path):
     command = [compiler, *OPTIONS, "-I", folder, tmp_path / "main.c", "-o", program]
     subprocess.run(command, check=True)
     subprocess.run([program], check=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_headers_of_random_networks_compile(seed, tmp_path):
+    """Any graph of any records is strict C99."""
+    compiler = c_compiler()
+    network = random_network(np.random.default_rng(seed), layers=12)
+    (tmp_path / "network.h").write_text(c_header(network, ARITHMETIC))
+    (tmp_path / "main.c").write_text('#include "network.h"\nint main(void) { return 0; }\n')
+    command = [compiler, *OPTIONS, "-pedantic", "-I", tmp_path, tmp_path / "main.c"]
+    subprocess.run([*command, "-o", tmp_path / "program"], check=True)

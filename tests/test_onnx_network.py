@@ -173,6 +173,8 @@ CASES = {
     "layer-norm": (node("LayerNormalization", "x g b"), TOKENS, {"g": reals(6), "b": reals(6)}),
     "layer-norm-axes": (node("LayerNormalization", "x g", axis=1, epsilon=0.1), TOKENS,
         {"g": reals(5, 6)}),
+    "instance-norm-plain": (node("InstanceNormalization", "x g b"), X4,
+        {"g": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}),
     "instance-norm": (node("InstanceNormalization", "x g b", epsilon=1e-2), X4,
         {"g": reals(4), "b": reals(4, seed=1)}),
     # Pools
@@ -783,3 +785,82 @@ def test_batch_moved_and_cut(tmp_path):
         node("Transpose", "u", perm=[2, 0, 1]),
     ]  # fmt: skip
     check(saved(tmp_path, net(split, TOKENS, weights)))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+def test_weights_of_four_bits(kind, tmp_path):
+    """Two to a byte in the file; integers of 16 bits for the activations."""
+    nodes = [
+        *pair("x", "xd"), node("DequantizeLinear", "wq ws", "w", axis=1),
+        node("MatMul", "xd w", name="fc"),
+    ]  # fmt: skip
+    weights = {"s": np.float32(0.001), "z": np.int16(5), "ws": reals(3, low=0.1)}
+    content = net(nodes, X2, weights, opset=21)
+    values = np.arange(18) % 15 - (7 if kind == TensorProto.INT4 else 0)
+    content.graph.initializer.append(helper.make_tensor("wq", kind, [6, 3], values))
+    path = saved(tmp_path, content)
+    graph = read_network(path)
+    stored = graph.weight_types["fc"]
+    assert (stored.bits, stored.signed) == (4, kind == TensorProto.INT4)
+    assert graph.types["x"] == Affine(
+        scale=float(np.float32(0.001)), zero_point=5, qmin=-(2**15), qmax=2**15 - 1
+    )
+    x = fed(path, 3)
+    (expected,) = session(path).run(None, x)
+    found = rounded(graph, {"x": torch.tensor(x["x"])})["fc"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_nameless_sizes(tmp_path):
+    """Sizes that an exporter calls `?` have nothing to do with each other."""
+    path = saved(tmp_path, net(node("Relu"), {"x": ("?", 3, "?", "?")}))
+    assert read_network(path, {"x": (1, 3, 4, 5)}).inputs[0].shape == (3, 4, 5)
+
+
+def test_the_batch_of_the_file(tmp_path):
+    """A batch that is fixed is the batch of all inputs, and of constants that repeat for each."""
+    nodes = [node("Add", "x c", "a"), node("Reshape", "a s")]
+    weights = {"c": np.repeat(reals(1, 6), 4, 0), "s": ints(4, 2, 3)}
+    check(saved(tmp_path, net(nodes, {"x": (4, 6)}, weights)), batch=4)
+
+
+def test_a_bias_beyond_float32_stays_beside(tmp_path):
+    """What would overflow is not put together."""
+    nodes = [node("Gemm", "x w b", "a"), node("Add", "a b", "c"), node("Mul", "c z")]
+    weights = {"w": reals(6, 6), "b": np.full(6, 3e38, np.float32), "z": np.float32(0)}
+    graph = read_network(saved(tmp_path, net(nodes, X2, weights)))
+    assert [type(each) for each in graph.operations] == [Linear, ChannelAffine, Elementwise]
+
+
+def windows(rng):
+    """A random node with windows, and what it reads."""
+    op = rng.choice(["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
+    rank = int(rng.integers(1, 3))
+    taps, strides = rng.integers(1, 4, rank).tolist(), rng.integers(1, 4, rank).tolist()
+    dilations = [1] * rank
+    more = {"pads": rng.integers(0, taps * 2).tolist()}
+    if rng.random() < 0.4:
+        dilations = rng.integers(1, 3, rank).tolist()
+    elif rng.random() < 0.3:
+        strides = [int(rng.integers(1, each + 1)) for each in taps]
+        more = {"auto_pad": str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))}
+    weights = {}
+    if op in {"MaxPool", "AveragePool"}:
+        more |= {"kernel_shape": taps, "ceil_mode": int(rng.integers(2))}
+        more |= {"count_include_pad": int(rng.integers(2))} if op == "AveragePool" else {}
+    else:
+        groups = int(rng.integers(1, 3))
+        shape = (6, 4 // groups) if op == "Conv" else (4, 6 // groups)
+        weights = {"w": reals(*shape, *taps)}
+        more["group"] = groups
+        if op == "ConvTranspose" and "pads" in more:
+            more["output_padding"] = rng.integers(0, strides).tolist()
+    op = str(op)
+    last = node(op, "x w" if weights else "x", strides=strides, dilations=dilations, **more)
+    return net(last, {"x": ("n", 4, *rng.integers(6, 11, rank).tolist())}, weights, opset=19)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_windows(seed, tmp_path):
+    """Windows of any size, stride, dilation and padding."""
+    check(saved(tmp_path, windows(np.random.default_rng(seed))), batch=2)

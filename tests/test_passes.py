@@ -28,7 +28,7 @@ from arraysmith.networks.operations import (
     PRelu,
 )
 from arraysmith.quantization.equalization import equalize, find_pairs
-from arraysmith.quantization.passes import fold_batch_norms, fuse_steps, simplified
+from arraysmith.quantization.passes import fold_batch_norms, fold_padding, fuse_steps, simplified
 
 INT8 = Affine(scale=0.1, zero_point=0)
 TYPED = WeightType(scale=np.ones(1), zero_point=np.zeros(1, np.int64))
@@ -147,12 +147,34 @@ def test_fuses_a_chain_that_nobody_else_reads():
     assert names(fuse_steps(replace(graph, types={"act": INT8}))) == ["act", "last"]
 
 
-def test_simplified_does_both():
-    """Folding brings functions together."""
+def test_simplified_does_all():
+    """Folding brings functions together, but for the clip that the convolution takes in."""
     graph = graph_of(
-        convolution("conv", "x", 3, 6), affine("bn", "conv", 6), relu("a", "bn"), relu("b", "a")
+        convolution("conv", "x", 3, 6),
+        affine("bn", "conv", 6),
+        relu("a", "bn"),
+        Elementwise(name="b", inputs=("a",), steps=(Step(function=Function.TANH),)),
+        relu("c", "b"),
     )
-    assert names(simplified(graph)) == ["conv", "b"]
+    assert names(simplified(graph)) == ["conv", "a", "c"]
+    assert_same_function(graph, simplified(graph))
+
+
+def test_zeros_around_an_image_become_padding():
+    """With padding of its own beside it; other values, channels and readers keep theirs."""
+    pad = Pad(name="pad", inputs=("x",), before=(0, 1, 2), after=(0, 3, 0))
+    graph = graph_of(pad, convolution("conv", "pad", 3, 6))
+    folded = fold_padding(graph)
+    assert names(folded) == ["conv"]
+    assert folded.operations[0].windows.before == (1, 2)
+    assert folded.operations[0].windows.after == (3, 0)
+    assert_same_function(graph, folded)
+    ones = graph_of(replace(pad, value=1.0), convolution("conv", "pad", 3, 6))
+    assert names(fold_padding(ones)) == ["pad", "conv"]
+    channels = replace(pad, before=(1, 0, 0), after=(0, 0, 0))
+    wide = graph_of(channels, convolution("conv", "pad", 4, 6))
+    assert names(fold_padding(wide)) == ["pad", "conv"]
+    assert names(fold_padding(replace(graph, outputs=("pad", "conv")))) == ["pad", "conv"]
 
 
 # ---- equalization

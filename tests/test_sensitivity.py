@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from float_graphs import convolution, graph_of, linear, outputs_of, relu, samples_of
+from float_graphs import affine, convolution, graph_of, linear, outputs_of, relu, samples_of
 
 from arraysmith.affine import Affine, affine_from_range
 from arraysmith.learning.float_graph import evaluate
 from arraysmith.networks.moves import Reshape
 from arraysmith.networks.operations import Add
 from arraysmith.quantization import sensitivity as module
-from arraysmith.quantization.sensitivity import Part, sensitivity
+from arraysmith.quantization.quantize import quantize
+from arraysmith.quantization.scheme import Scheme
+from arraysmith.quantization.sensitivity import Part, parts_of, sensitivity
 
 
 def network():
@@ -104,3 +106,32 @@ def test_fewer_bits_cost_more():
     ]
     for name in ("conv", "left", "sum", "fc"):
         assert by_bits[0][name] < by_bits[1][name]
+
+
+def test_parts_are_the_layers_of_an_integer_network():
+    """Every input and layer but the moves; weights within half a step of the float ones, signed."""
+    graph = graph_of(
+        convolution("conv", "x", 3, 4, padding=1),
+        relu("act", "conv"),
+        affine("bn", "act", 4),  # of gains of both signs
+        Reshape(name="flat", inputs=("bn",), shape=(256,)),
+        linear("fc", "flat", 256, 5, seed=5),
+    )
+    samples = samples_of(graph, 6)
+    found = quantize(graph, samples, Scheme(weight_bits=5))
+    parts = parts_of(found.network, found.graph, found.float_names)
+    assert [(part.name, part.tensor) for part in parts] == [
+        ("x", "x"),
+        ("conv", "bn"),
+        ("fc", "fc"),
+    ]
+    assert [part.type is None for part in parts] == [False, False, True]
+    assert [part.weight_bits for part in parts] == [None, 5, 5]
+    operations = {each.name: each for each in found.graph.operations}
+    for part, layer in zip(parts[1:], found.network.weighted_layers, strict=True):
+        step = layer.weight_scale.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+        # An asymmetric grid is nudged by up to half a step so that it holds 0.
+        assert (np.abs(part.weight - operations[part.name].weight) <= 1.01 * step).all()
+    ratios = {each.name: each.sqnr_db for each in sensitivity(found.graph, parts, samples)}
+    assert ratios.keys() == {"x", "conv", "fc"}
+    assert ratios["x"] > ratios["conv"]

@@ -15,18 +15,15 @@ if TYPE_CHECKING:
     from arraysmith.errors import ArraysmithError
     from arraysmith.flow.compare import compare
     from arraysmith.flow.demo import demo
+    from arraysmith.flow.evaluation import evaluate
     from arraysmith.flow.exploration import explore
     from arraysmith.flow.explored_files import read_designs
+    from arraysmith.flow.exporting import export
     from arraysmith.flow.hardware import read_workload, simulate
     from arraysmith.flow.lasting import Lasting
     from arraysmith.flow.learning import fetch_mnist, train
     from arraysmith.flow.mapping import map_network, simulate_physical
-    from arraysmith.flow.quantization import (
-        compare_schemes,
-        evaluate,
-        export,
-        quantize,
-    )
+    from arraysmith.flow.quantization import compare_schemes, quantize
     from arraysmith.flow.report import report
     from arraysmith.flow.verification import verify
     from arraysmith.formats.mappings import read_mappings
@@ -100,9 +97,9 @@ _HOMES = {
     "compare": "flow.compare",
     "compare_schemes": "flow.quantization",
     "demo": "flow.demo",
-    "evaluate": "flow.quantization",
+    "evaluate": "flow.evaluation",
     "explore": "flow.exploration",
-    "export": "flow.quantization",
+    "export": "flow.exporting",
     "fetch_mnist": "flow.learning",
     "map_network": "flow.mapping",
     "quantize": "flow.quantization",

@@ -257,7 +257,7 @@ def evaluate(
     Example: arraysmith evaluate -o runs/lenet5
              arraysmith evaluate -o runs/model --samples images.npz --labels classes.npy
     """
-    from arraysmith.flow.quantization import evaluate as run_evaluation
+    from arraysmith.flow.evaluation import evaluate as run_evaluation
 
     progress = progress_bars(quiet=quiet)
     if samples is not None:
@@ -357,7 +357,7 @@ def export(
     Example: arraysmith export -o runs/lenet5
              arraysmith export -o runs/lenet5 --format onnx --format qdq
     """
-    from arraysmith.flow.quantization import export as run_export
+    from arraysmith.flow.exporting import export as run_export
 
     exported = run_export(output, model, folder, formats=formats)
     if as_json:

@@ -36,8 +36,7 @@ def back_ends(network: IntegerNetwork, weight_folder: Path) -> tuple[Waiting, ..
         Waiting(
             name=f"QDQ in ONNX Runtime, optimisations {level}", load=partial(_qdq, network, level)
         )
-        for level in LEVELS
-        if has_exact_qdq(network)
+        for level in (LEVELS if has_exact_qdq(network) else ())
     )
     text = Waiting(name="text files", load=partial(_text, weight_folder))
     return (torch_back_end(network), *integers, *qdq, text)
@@ -50,10 +49,10 @@ def torch_back_end(network: IntegerNetwork) -> Waiting:
 
 def has_exact_qdq(network: IntegerNetwork) -> bool:
     """Whether the QDQ model of a network is proven to give the same integers."""
-    from arraysmith.quantization.onnx_qdq import check_exact
+    from arraysmith.quantization.onnx_qdq import qdq_model
 
     try:
-        check_exact(network)
+        qdq_model(network, exact=True)
     except InvalidNetworkError:
         return False
     return True

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arraysmith.flow import hardware, learning, quantization
+from arraysmith.flow.evaluation import evaluate
 from arraysmith.flow.exploration import explore
+from arraysmith.flow.exporting import export
 from arraysmith.flow.report import report
 from arraysmith.hardware import Dataflow, Microarchitecture, PhysicalAccelerator
 from arraysmith.progress import silent
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arraysmith.explorations import ExplorationFacts
-    from arraysmith.flow.quantization import Exported
+    from arraysmith.flow.exporting import Exported
     from arraysmith.metrics import Evaluation, Quantization, SchemeResult
     from arraysmith.performance import NetworkMetrics
     from arraysmith.physical_performance import MappedNetwork
@@ -74,9 +76,9 @@ def demo(
     else:
         _unpack_shipped(RunFolder(output), command)
     quantized = quantization.quantize(output, data=data, command=command)
-    evaluated = quantization.evaluate(output, data=data, command=command, progress=progress)
+    evaluated = evaluate(output, data=data, command=command, progress=progress)
     schemes = quantization.compare_schemes(output, data=data, command=command, progress=progress)
-    exported = quantization.export(output)
+    exported = export(output)
     workload = hardware.read_workload(output)
     space = DesignSpace(rows=SIZES, cols=SIZES, constraints=Constraints(max_pes=MAX_PES))
     wanted = (Objective.CYCLES, Objective.AREA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arraysmith.errors import InputFileError
@@ -16,8 +17,8 @@ from arraysmith.store import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from arraysmith.flow.sources import Model
     from arraysmith.formats.config import Config
     from arraysmith.formats.topology import Kind
     from arraysmith.hardware import StreamBandwidths
@@ -30,26 +31,45 @@ DEFAULT_ACCELERATOR = Accelerator(rows=16, cols=16, dataflow=Dataflow.OS, filter
 
 
 def read_workload(
-    source: Path,
+    source: Model,
     kind: Kind = "conv",
     *,
     grouped: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    example: object = None,
 ) -> Workload:
-    """The layers of a topology, an ONNX file, an int8 model, or a folder that holds one.
+    """The layers of a topology, an ONNX file, an int8 model, a folder that holds one, or a module.
 
     Args:
         source: a SCALE-Sim topology `.csv`; an `.onnx` file, whose weights are not needed; a
-            `quant_model.pth`; a run folder; or an exported `weight/`.
+            `quant_model.pth`; a run folder; an exported `weight/`; or a torch module or a graph.
         kind: whether a topology has conv or gemm rows.
         grouped: a topology's depthwise rows, and what an ONNX file has of groups and of independent
             products, become layers of groups, as the model `physical` takes them, and not one
             layer each.
         shapes: of the inputs of an ONNX file, by name, where it leaves sizes open.
+        example: of a torch module's inputs, batch first.
 
     Raises:
         InputFileError: none of these, or damaged.
+        InvalidNetworkError: a module that cannot be exported; the operation is named.
     """
+    if not isinstance(source, Path | str):
+        from arraysmith.extraction import workload
+        from arraysmith.flow.sources import read_source
+
+        return workload(read_source(source, example=example).graph, grouped=grouped)
+    path = Path(source)
+    return _file_workload(path, kind, grouped=grouped, shapes=shapes)
+
+
+def _file_workload(
+    source: Path,
+    kind: Kind,
+    *,
+    grouped: bool,
+    shapes: Mapping[str, Sequence[int]] | None,
+) -> Workload:
 
     def onnx_workload() -> Workload:
         from arraysmith.formats.onnx_workload import read_onnx

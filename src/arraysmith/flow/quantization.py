@@ -1,34 +1,14 @@
-"""The verbs from float to integers: quantize, compare schemes, evaluate, export."""
+"""The verbs from float to integers: quantize, compare schemes."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from arraysmith.errors import InputFileError, InvalidNetworkError
-from arraysmith.files import read_bytes
-from arraysmith.flow.back_ends import has_exact_qdq
-from arraysmith.flow.sources import (
-    as_pixels,
-    calibration_samples,
-    model_of,
-    read_source,
-    samples_of,
-    takes_mnist,
-)
-from arraysmith.metrics import (
-    ChangedImage,
-    Evaluation,
-    OutputComparison,
-    Quantization,
-    SampleEvaluation,
-    SchemeResult,
-    compare,
-    sqnr_db,
-)
+from arraysmith.flow.evaluation import only, output_sqnr
+from arraysmith.flow.sources import calibration_samples, mnist_samples, model_of, read_source
+from arraysmith.metrics import LayerSensitivity, Quantization, SchemeResult, compare
 from arraysmith.progress import silent
 from arraysmith.store import RunFolder
 
@@ -36,21 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from arraysmith.flow.sources import Given, Model
-    from arraysmith.metrics import LayerSensitivity
-    from arraysmith.networks.graph import FloatGraph
     from arraysmith.progress import Progress
-    from arraysmith.quantization.network import IntegerNetwork
     from arraysmith.quantization.quantize import Quantized
     from arraysmith.quantization.samples import Samples
     from arraysmith.quantization.scheme import LayerOverride, Scheme
 
-    Format = Literal["text", "onnx", "qdq"]
-
-CLASSES = 10
-SENSITIVITY_SAMPLES = 200
+ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 200
 
 
 def quantize(
@@ -119,7 +91,7 @@ def quantize(
         scheme=asdict(quantized.scheme),
         overrides=tuple(each.layer for each in overrides),
         calibration_samples=len(calibration),
-        layers=assess_layers(quantized, calibration, progress),
+        layers=assess_layers(quantized, calibration.spread(ASSESSED_SAMPLES), progress),
         islands=tuple(layer.name for layer in quantized.network.islands),
         sensitivity=_sensitivity(quantized, calibration, progress) if sensitivity else (),
         seconds=time.perf_counter() - start,
@@ -181,22 +153,22 @@ def compare_schemes(
     dataset = mnist.load(data)
     calibration = calibration_samples(graph, None, calibration_images, data)
     labels = dataset.train_labels[:training_images]
-    training = _pixels(graph, dataset.train_images[:training_images])
-    test = _pixels(graph, dataset.test_images)
-    on_training = _only(float_outputs(graph, training))
-    on_test = _only(float_outputs(graph, test))
+    training = mnist_samples(graph, dataset.train_images[:training_images])
+    test = mnist_samples(graph, dataset.test_images)
+    on_training = only(float_outputs(graph, training))
+    on_test = only(float_outputs(graph, test))
     results: list[SchemeResult] = []
     with progress("quantization schemes", len(SCHEMES)) as advance:
         for name, scheme in SCHEMES.items():
             network = quantize_network(graph, calibration, scheme).network
-            found = _only(integer_outputs(network, training))
-            found_on_test = _only(integer_outputs(network, test))
+            found = only(integer_outputs(network, training))
+            found_on_test = only(integer_outputs(network, test))
             results.append(
                 SchemeResult(
                     scheme=name,
                     training=compare(on_training.argmax(1), found.argmax(1), labels),
                     test=compare(on_test.argmax(1), found_on_test.argmax(1), dataset.test_labels),
-                    logits_sqnr_db=_sqnr(on_training, found),
+                    logits_sqnr_db=output_sqnr(on_training, found),
                     accumulator_bits=max(
                         layer.accumulator_bits for layer in network.weighted_layers
                     ),
@@ -205,274 +177,3 @@ def compare_schemes(
             advance(1, name)
     run.record("schemes", results, command)
     return tuple(results)
-
-
-@overload
-def evaluate(
-    output: Path,
-    samples: None = None,
-    labels: None = None,
-    *,
-    data: Path | None = None,
-    verify: bool = True,
-    command: str = ...,
-    progress: Progress = ...,
-) -> Evaluation: ...
-
-
-@overload
-def evaluate(
-    output: Path,
-    samples: Given,
-    labels: Path | NDArray[Any] | None = None,
-    *,
-    command: str = ...,
-    progress: Progress = ...,
-) -> SampleEvaluation: ...
-
-
-def evaluate(
-    output: Path,
-    samples: Given | None = None,
-    labels: Path | NDArray[Any] | None = None,
-    *,
-    data: Path | None = None,
-    verify: bool = True,
-    command: str = "arraysmith.evaluate()",
-    progress: Progress = silent,
-) -> Evaluation | SampleEvaluation:
-    """Compare the float and the integer network of a run: on samples, or on MNIST's test images.
-
-    Writes the sample_evaluation section of metrics.json; without samples the evaluation section and
-    figs/test_quant_model.png.
-
-    Args:
-        output: the run folder that `quantize` wrote.
-        samples: as in `quantize`; by default MNIST's 10,000 test images, for a network of its
-            pixels.
-        labels: (samples,) classes of the first output, or an .npy of them.
-        data: the folder of MNIST.
-        verify: on MNIST, also compare the NumPy and the torch engine on every integer.
-        command: what to record as the origin.
-        progress: shows samples.
-
-    Raises:
-        InputFileError: samples or labels do not fit the network.
-        InvalidNetworkError: no samples were given for a network of something else than MNIST.
-    """
-    run = RunFolder(output)
-    if samples is not None:
-        facts = _evaluate_samples(run, samples, labels, progress)
-        run.record("sample_evaluation", facts, command)
-        return facts
-    return _evaluate_mnist(run, data, verify=verify, command=command, progress=progress)
-
-
-def _evaluate_mnist(
-    run: RunFolder, data: Path | None, *, verify: bool, command: str, progress: Progress
-) -> Evaluation:
-    from arraysmith.flow.verification import compare_torch
-    from arraysmith.learning import mnist
-    from arraysmith.quantization.assessment import float_outputs, integer_outputs
-    from arraysmith.reporting import png
-
-    graph, network = _both(run)
-    if not takes_mnist(network.inputs) or network.shapes[network.outputs[0]] != (CLASSES,):
-        raise InvalidNetworkError(
-            f"{run.model('quant')} reads no pixels of MNIST for {CLASSES} classes; give samples "
-            "to evaluate it on: --samples FOLDER, .npz or .npy"
-        )
-    dataset = mnist.load(data)
-    images = _pixels(graph, dataset.test_images)
-    real = _only(float_outputs(graph, images)).argmax(1)
-    integer = _only(integer_outputs(network, images)).argmax(1)
-    compared, different = 0, 0
-    if verify:
-        compared, different = compare_torch(network, images, progress)
-    confusion = np.zeros((CLASSES, CLASSES), np.int64)
-    np.add.at(confusion, (dataset.test_labels, integer), 1)
-    comparison = compare(real, integer, dataset.test_labels)
-    facts = Evaluation(
-        comparison=comparison,
-        p_value=comparison.p_value,
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        changed_images=tuple(
-            ChangedImage(
-                index=index,
-                label=int(dataset.test_labels[index]),
-                float_prediction=int(real[index]),
-                int8_prediction=int(integer[index]),
-            )
-            for index in np.flatnonzero(real != integer).tolist()
-        ),
-        integers_compared=compared,
-        integers_different=different,
-    )
-    png.quantization_test(run.figure("test_quant_model"), facts, dataset.test_images)
-    run.record("evaluation", facts, command)
-    if different:
-        raise InvalidNetworkError(
-            f"the NumPy and the torch engine differ in {different:,} of {compared:,} integers; "
-            "this is a bug in Arraysmith, please report it with quant_model.pth"
-        )
-    return facts
-
-
-def _evaluate_samples(
-    run: RunFolder, samples: Given, labels: Path | NDArray[Any] | None, progress: Progress
-) -> SampleEvaluation:
-    from arraysmith.quantization.assessment import float_outputs, integer_outputs
-
-    graph, network = _both(run)
-    given = samples_of(graph.inputs, samples)
-    real = list(float_outputs(graph, given, progress).values())
-    found = list(integer_outputs(network, given, progress).values())
-    comparison = None
-    if labels is not None:
-        classes = _labels(labels, len(given), real[0].shape)
-        comparison = compare(real[0].argmax(-1), found[0].argmax(-1), classes)
-    return SampleEvaluation(
-        network=network.name,
-        samples=len(given),
-        outputs=tuple(
-            OutputComparison(
-                name=name,
-                sqnr_db=_sqnr(one, other),
-                largest_error=float(np.abs(one - other).max()),
-                changed=int(
-                    (one.argmax(-1) != other.argmax(-1)).reshape(len(given), -1).any(1).sum()
-                ),
-            )
-            for name, one, other in zip(graph.outputs, real, found, strict=True)
-        ),
-        comparison=comparison,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What was written, and where."""
-
-    folder: str
-    """Of the text files; where none were asked for, of the models."""
-    files: int
-    models: tuple[str, ...] = ()
-    """The ONNX files."""
-
-
-def export(
-    output: Path,
-    model: Path | None = None,
-    folder: Path | None = None,
-    *,
-    formats: Sequence[Format] = ("text",),
-) -> Exported:
-    """Write the integer network for hardware and for other tools, and read it back to be sure.
-
-    Args:
-        output: the run folder.
-        model: the integer network; quant_model.pth of `output` by default.
-        folder: where to; `weight/` of `output` by default. With text it is replaced as a whole.
-        formats: `text` (text, hex, C, safetensors, manifest), `onnx` (`NAME.onnx`, integer
-            operations alone) and `qdq` (`NAME.qdq.onnx`).
-
-    Raises:
-        OutputError: the folder cannot be written, or holds something else than an export.
-        InvalidNetworkError: the network has float islands, which integers cannot say.
-    """
-    from arraysmith.quantization import model_file
-    from arraysmith.quantization.export import export as export_network
-    from arraysmith.quantization.export import read_export
-    from arraysmith.quantization.parts import arrays
-
-    run = RunFolder(output)
-    network = model_file.load(model or quant_model(run))
-    folder = folder or run.weight_folder
-    files = 0
-    if "text" in formats:
-        manifest = export_network(network, folder)
-        files = len(manifest.files) + 1
-        written, read = arrays(network), arrays(read_export(folder))
-        wrong = [name for name in written if not np.array_equal(written[name], read[name])]
-        if wrong:
-            raise InputFileError(f"{folder}: {wrong[0]} does not read back as it was written")
-    models = run.onnx_folder if folder == run.weight_folder else folder
-    return Exported(
-        folder=str(folder if files else models),
-        files=files,
-        models=_export_models(network, models, formats),
-    )
-
-
-def _export_models(
-    network: IntegerNetwork, folder: Path, formats: Sequence[Format]
-) -> tuple[str, ...]:
-    from arraysmith.quantization.onnx_integer import export_integer
-    from arraysmith.quantization.onnx_qdq import export_qdq
-
-    written = []
-    if "onnx" in formats:
-        written.append(folder / f"{network.name}.onnx")
-        export_integer(network, written[-1])
-    if "qdq" in formats:
-        written.append(folder / f"{network.name}.qdq.onnx")
-        export_qdq(network, written[-1], exact=has_exact_qdq(network))
-    return tuple(str(path) for path in written)
-
-
-def quant_model(run: RunFolder) -> Path:
-    """The integer network of a run.
-
-    Raises:
-        InputFileError: there is none yet.
-    """
-    path = run.model("quant")
-    if not path.exists():
-        raise InputFileError(f"{path}: not there; run `arraysmith quantize -o {run.path}` first")
-    return path
-
-
-def _both(run: RunFolder) -> tuple[FloatGraph, IntegerNetwork]:
-    """The float network of a run and its integer form."""
-    from arraysmith.quantization import model_file
-
-    network = model_file.load(quant_model(run))
-    return model_file.load_float(run.float_model), network
-
-
-def _pixels(graph: FloatGraph, images: NDArray[np.uint8]) -> Samples:
-    from arraysmith.quantization.samples import Samples
-
-    if not takes_mnist(graph.inputs):
-        raise InvalidNetworkError(f"network {graph.name!r} does not read the pixels of MNIST")
-    return Samples(inputs=graph.inputs, arrays={graph.inputs[0].name: as_pixels(images)})
-
-
-def _only(outputs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    (found,) = outputs.values()
-    return found
-
-
-def _sqnr(real: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
-    return sqnr_db(float((real**2).sum()), float(((real - found) ** 2).sum()))
-
-
-def _labels(given: Path | NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    from pathlib import Path
-
-    from arraysmith.quantization.sample_files import parse_array
-
-    labels = (
-        parse_array(str(given), read_bytes(Path(given)))
-        if isinstance(given, Path | str)
-        else np.asarray(given)
-    )
-    classes = shape[-1]
-    if len(shape) != 2 or labels.shape != (count,):
-        raise InputFileError(
-            f"labels of shape {labels.shape} for {count} samples with an output of shape "
-            f"{shape[1:]}; give one class a sample"
-        )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        raise InputFileError(f"labels are not all whole numbers of 0…{classes - 1}")
-    return labels.astype(np.int64)

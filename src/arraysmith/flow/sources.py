@@ -126,11 +126,10 @@ def calibration_samples(
     A network that reads MNIST's pixels is calibrated on training images where none are given.
     """
     from arraysmith.learning import mnist
-    from arraysmith.quantization.samples import Samples
 
     if given is None and takes_mnist(graph.inputs):
         images = _calibration_images(mnist.load(data), count or CALIBRATION_IMAGES)
-        return Samples(inputs=graph.inputs, arrays={graph.inputs[0].name: as_pixels(images)})
+        return mnist_samples(graph, images)
     if given is None:
         names = ", ".join(f"{each.name} {(*each.shape,)}" for each in graph.inputs)
         raise InputFileError(
@@ -165,3 +164,28 @@ def _calibration_images(dataset: Mnist, count: int) -> NDArray[np.uint8]:
         raise InvalidNetworkError(f"{count} calibration images: choose 1 to {trained:,}")
     drawn = np.random.default_rng(CALIBRATION_SEED).permutation(trained)[:count]
     return dataset.train_images[np.sort(drawn)]
+
+
+def mnist_samples(graph: FloatGraph, images: NDArray[np.uint8]) -> Samples:
+    """Images (n, 28, 28) as samples of a network that reads their pixels.
+
+    Raises:
+        InvalidNetworkError: it reads something else.
+    """
+    from arraysmith.quantization.samples import Samples
+
+    if not takes_mnist(graph.inputs):
+        raise InvalidNetworkError(f"network {graph.name!r} does not read the pixels of MNIST")
+    return Samples(inputs=graph.inputs, arrays={graph.inputs[0].name: as_pixels(images)})
+
+
+def quant_model(run: RunFolder) -> Path:
+    """The integer network of a run.
+
+    Raises:
+        InputFileError: there is none yet.
+    """
+    path = run.model("quant")
+    if not path.exists():
+        raise InputFileError(f"{path}: not there; run `arraysmith quantize -o {run.path}` first")
+    return path

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.flow.back_ends import back_ends, torch_back_end
-from arraysmith.flow.quantization import quant_model
-from arraysmith.flow.sources import as_pixels, samples_of, takes_mnist
+from arraysmith.flow.sources import as_pixels, quant_model, samples_of, takes_mnist
 from arraysmith.metrics import Verification
 from arraysmith.progress import silent
 from arraysmith.store import RunFolder

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 NAME_LENGTH = 100
 """Characters of a name, before its role and what makes it unique."""
+BUDGET_PER_BYTE = 16
+"""Of a file: int4 weights become float32, and are transposed."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -99,7 +101,9 @@ class Draft:
     def constant(self, name: str) -> NDArray[Any]:
         """A constant; those of the file are read when first asked for."""
         if name not in self.constants:
+            before = self.store.bytes_read
             self.constants[name] = self.store.array(printable(name), self.initializers[name])
+            self.budget += BUDGET_PER_BYTE * (self.store.bytes_read - before)
         return self.constants[name]
 
     def spend(self, what: str, amount: int) -> None:

@@ -87,7 +87,8 @@ def fold(site: Site) -> None:
     given = {name: draft.constant(name) for name in node.inputs if name}
     known = [given[name] for name in node.inputs if name]
     try:
-        most = _MADE.get(node.op, _broadcast)(*known) if known else 0
+        count: Callable[..., int] = _MADE.get(node.op, _broadcast)
+        most = count(*known) if known else 0
     except (ArithmeticError, IndexError, TypeError, ValueError):
         raise site.refuse("its constants do not fit together; mend the model") from None
     if most > MAX_CONSTANT:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arraysmith.formats.onnx_weights import as_reals
 from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.operations import (
     Add,
@@ -311,6 +312,6 @@ def batch_normalization(site: Site) -> None:
         raise site.refuse("a variance with epsilon is not positive; mend the model")
     gain /= np.sqrt(spread)
     shift -= mean * gain
-    site.give(
-        site.add(ChannelAffine, x, gain=gain.astype(np.float32), shift=shift.astype(np.float32))
-    )
+    where = f"{site.draft.path}: {site.node}: what it multiplies or adds"
+    gains, shifts = as_reals(where, gain), as_reals(where, shift)
+    site.give(site.add(ChannelAffine, x, gain=gains, shift=shifts))

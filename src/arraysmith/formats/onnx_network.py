@@ -23,7 +23,7 @@ from arraysmith.formats import (
     onnx_resize,
     onnx_windows,
 )
-from arraysmith.formats.onnx_draft import Draft, Tensor, human_names
+from arraysmith.formats.onnx_draft import BUDGET_PER_BYTE, Draft, Tensor, human_names
 from arraysmith.formats.onnx_folding import constant_value, fold, is_foldable
 from arraysmith.formats.onnx_graph import checked_nodes, parsed
 from arraysmith.formats.onnx_patterns import composed
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 OLDEST_OPSET = 6
 _BUDGET = 1 << 30
-"""Bytes of constants that a small file may make; a large one four times its own size."""
+"""Bytes of constants that a small file may make; a large one some times its own size."""
 _REALS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _WHOLES: dict[int, Affine | None] = {
     TensorProto.UINT8: Affine(scale=1.0, zero_point=0, qmin=0, qmax=255),
@@ -114,7 +114,7 @@ def _draft(path: Path, model: ModelProto, shapes: Mapping[str, Sequence[int]]) -
         store=Store(path=path),
         batch=batch,
         opset=opset,
-        budget=max(_BUDGET, 4 * model.ByteSize()),
+        budget=max(_BUDGET, BUDGET_PER_BYTE * model.ByteSize()),
         initializers={tensor.name: tensor for tensor in graph.initializer},
     )
     read = {name for node in graph.node for name in node.input}

@@ -306,26 +306,26 @@ def _gained(
         normal = draft.maker(tensor)
         if not isinstance(normal, LayerNorm) or readers.get(tensor) != 1:
             continue
-        shape = normal.gain.shape
-        if isinstance(operation, ChannelAffine) and shape == draft.shapes[tensor]:
-            return replace(
-                normal,
-                name=operation.name,
-                gain=normal.gain * operation.gain,
-                shift=normal.shift * operation.gain + operation.shift,
-            )
-        gain = _numbers(draft, operation, Mul, shape)
-        if gain is not None:
-            return replace(
-                normal,
-                name=operation.name,
-                gain=normal.gain * gain[1],
-                shift=normal.shift * gain[1],
-            )
-        shift = _numbers(draft, operation, Add, shape)
-        if shift is not None and isinstance(operation, Add) and operation.signs == (1, 1):
-            return replace(normal, name=operation.name, shift=normal.shift + shift[1])
+        gain, shift = _gain_and_shift(draft, operation, normal.gain.shape, draft.shapes[tensor])
+        with np.errstate(over="ignore", invalid="ignore"):
+            gains, shifts = normal.gain * gain, normal.shift * gain + shift
+        changes = isinstance(gain, np.ndarray) or isinstance(shift, np.ndarray)
+        if changes and np.isfinite(gains).all() and np.isfinite(shifts).all():
+            return replace(normal, name=operation.name, gain=gains, shift=shifts)
     return None
+
+
+def _gain_and_shift(
+    draft: Composition, operation: FloatOperation, shape: Shape, whole: Shape
+) -> tuple[NDArray[np.float32] | float, NDArray[np.float32] | float]:
+    """What an operation multiplies the normalised axes with and adds to them; 1 and 0 if not."""
+    if isinstance(operation, ChannelAffine) and shape == whole == operation.gain.shape:
+        return operation.gain, operation.shift
+    gain = _numbers(draft, operation, Mul, shape)
+    shift = _numbers(draft, operation, Add, shape)
+    if shift is not None and isinstance(operation, Add) and operation.signs != (1, 1):
+        shift = None
+    return 1.0 if gain is None else gain[1], 0.0 if shift is None else shift[1]
 
 
 def _biased(draft: Composition, operation: FloatOperation, readers: Mapping[str, int]) -> None:
@@ -335,11 +335,13 @@ def _biased(draft: Composition, operation: FloatOperation, readers: Mapping[str,
         if not isinstance(layer, (Convolution, Linear)) or readers.get(tensor) != 1:
             continue
         bias = _bias(draft, operation, layer)
-        if bias is None:
+        with np.errstate(over="ignore"):
+            summed = None if bias is None else layer.bias + bias
+        if summed is None or not np.isfinite(summed).all():
             continue
         if operation.name in draft.kept:
             draft.kept.add(layer.name)
-        draft.operations[layer.name] = replace(layer, bias=layer.bias + bias)
+        draft.operations[layer.name] = replace(layer, bias=summed)
         draft.renamed[operation.name] = layer.name
         del draft.operations[operation.name]
         return

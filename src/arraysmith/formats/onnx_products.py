@@ -168,6 +168,8 @@ def _lookup(site: Site) -> None:
         raise site.refuse("its row numbers are no input of the network; give them as one")
     if table.ndim != 2 or site.integer("axis", 0) % 2:
         raise site.refuse(f"looks up in a tensor of shape {table.shape}; rows of a matrix are read")
+    if any(x.name in each.inputs for each in site.draft.operations if type(each) is not Lookup):
+        raise site.refuse("its row numbers are taken as reals too; give them as two inputs")
     rows = min(len(table), given.rows or len(table))
     site.draft.inputs[x.name] = replace(given, rows=rows, type=None)
     site.give(site.add(Lookup, x, table=table))

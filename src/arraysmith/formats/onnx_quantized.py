@@ -115,8 +115,9 @@ def _weights(site: Site) -> None:
         axis %= q.ndim
         around = tuple(scale.size if place == axis else 1 for place in range(q.ndim))
     zeros = zero.reshape(-1).astype(np.int64)
-    site.draft.spend(str(site.node), 20 * q.size)
-    centred = q.astype(np.int64) - zeros.reshape(around)
+    site.draft.spend(str(site.node), 4 * q.size)
+    centre = np.int64 if bits >= 32 else np.int32
+    centred = np.subtract(q.astype(centre), zeros.astype(centre).reshape(around))
     site.give_constant(_product(centred, scale.reshape(around)))
     if MIN_BITS <= bits <= MAX_BITS and site.node.outputs[0]:
         site.draft.stored[site.node.outputs[0]] = Stored(
@@ -124,7 +125,7 @@ def _weights(site: Site) -> None:
         )
 
 
-def _product(centred: NDArray[np.int64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+def _product(centred: NDArray[Any], scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """As DequantizeLinear computes it: in float32."""
     with np.errstate(all="ignore"):
         return centred.astype(np.float32) * scale.astype(np.float32)

@@ -113,12 +113,13 @@ def image_normalization(site: Site) -> None:
     per = groups if groups and site.draft.opset < 21 else count
     gain, shift = (np.repeat(site.vector(place, per), count // per) for place in (1, 2))
     kind = IslandKind.GROUP_NORM if groups else IslandKind.INSTANCE_NORM
+    plain = bool((gain == 1).all() and (shift == 0).all())
     normal = site.add(
         Island,
         x,
-        role="normal",
+        role="" if plain else "normal",
         kind=kind,
         axes=(groups,) if groups else (),
         epsilon=_epsilon(site, site.real("epsilon", 1e-5)),
     )
-    site.give(site.add(ChannelAffine, normal, gain=gain, shift=shift))
+    site.give(normal if plain else site.add(ChannelAffine, normal, gain=gain, shift=shift))

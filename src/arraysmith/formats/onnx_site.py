@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isnan, prod
+from math import isfinite, isinf, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,10 +87,10 @@ class Site:
         return numbers
 
     def real(self, name: str, default: float) -> float:
-        """A number; infinite ones are fine."""
+        """A number; only an end that is open may be infinite."""
         found = self._attribute(name, AttributeProto.FLOAT, "number")
         number = default if found is None else float(found.f)
-        if isnan(number):
+        if not isfinite(number) and not isinf(default):
             raise self.refuse(f"attribute {name} is {number}; export it again")
         return number
 
@@ -156,8 +156,8 @@ class Site:
         array = self.array(place)
         if array.dtype.kind == "b":
             raise self.refuse(f"its input {name!r} holds no numbers; export it again")
-        if 0 in array.strides and array.size > 1:
-            self.draft.spend(str(self.node), 4 * array.size)
+        # Each use may hold a copy of its own: one tensor that is read a thousand times is no trick.
+        self.draft.spend(str(self.node), 4 * array.size)
         reals = as_reals(f"{self.draft.path}: tensor {name!r}", array)
         return np.ascontiguousarray(reals).reshape(array.shape)
 

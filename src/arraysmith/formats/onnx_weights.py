@@ -51,6 +51,11 @@ class Store:
     """Bytes that have not been read, by file."""
     known: dict[tuple[Path, int, int], bytes] = field(default_factory=dict)
 
+    @property
+    def bytes_read(self) -> int:
+        """Of all external data so far."""
+        return sum(needed for _, _, needed in self.known)
+
     def array(self, name: str, tensor: TensorProto) -> NDArray[Any]:
         """A tensor's numbers.
 

@@ -145,6 +145,12 @@ def _grown(site: Site, sizes: Shape, strides: Shape, extent: Shape) -> tuple[Sha
     if automatic == "VALID":
         before = after = (0,) * rank
     if wanted is not None:
+        reached = zip(wanted, sizes, strides, extent, more, strict=True)
+        if any(out > (size - 1) * step + reach + add for out, size, step, reach, add in reached):
+            raise site.refuse(
+                f"makes {wanted}, more than its windows reach, on which runtimes disagree; export "
+                "it with output_padding"
+            )
         total = tuple(
             max(0, stride * (size - 1) + add + reach - out)
             for size, stride, add, reach, out in zip(
@@ -153,13 +159,6 @@ def _grown(site: Site, sizes: Shape, strides: Shape, extent: Shape) -> tuple[Sha
         )
         less, rest = tuple(each // 2 for each in total), tuple(each - each // 2 for each in total)
         before, after = (less, rest) if automatic == "SAME_UPPER" else (rest, less)
-        # What is asked for beyond the last tap is zeros, as output_padding gives.
-        more = tuple(
-            out - (stride * (size - 1) + reach - cut)
-            for out, stride, size, reach, cut in zip(
-                wanted, strides, sizes, extent, total, strict=True
-            )
-        )
     low = tuple(reach - 1 - cut for reach, cut in zip(extent, before, strict=True))
     high = tuple(reach - 1 - cut + add for reach, cut, add in zip(extent, after, more, strict=True))
     return low, high
@@ -185,6 +184,9 @@ def pool(site: Site) -> None:
         raise site.refuse("lacks its kernel_shape; export it again")
     taps = site.integers("kernel_shape", rank, 1)
     ceiled = bool(site.integer("ceil_mode", 0))
+    automatic = site.text("auto_pad", "NOTSET").startswith("SAME")
+    if automatic and set(site.integers("dilations", rank, 1)) != {1}:
+        raise site.refuse("dilates with auto_pad, on which runtimes disagree; export it with pads")
     windows, asked = _windows(site, taps, x.shape[1:], ceiled=ceiled)
     reach = zip((*asked[0], *asked[1]), 2 * windows.extent, strict=True)
     if any(pad >= extent for pad, extent in reach):

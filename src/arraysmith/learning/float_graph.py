@@ -209,18 +209,22 @@ def _prelu(operation: PRelu, x: Tensor) -> Tensor:
 
 def _average_pool(operation: AveragePool, x: Tensor) -> Tensor:
     windows = operation.windows
-    tall = len(windows.size) == 1
-    ones = torch.ones((x.shape[1], 1, *windows.size), dtype=x.dtype)
-    convolve: Callable[..., Tensor] = F.conv1d if tall else F.conv2d
-    total = convolve(
-        _padded(x, windows),
-        ones,
-        stride=windows.strides,
-        dilation=windows.dilations,
-        groups=x.shape[1],
-    )
     counts = windows.counts(tuple(x.shape[2:]), operation.counted)
-    return total / torch.tensor(counts, dtype=x.dtype)
+    return _window_sums(_padded(x, windows), windows) / torch.tensor(counts, dtype=x.dtype)
+
+
+def _window_sums(x: Tensor, windows: Windows) -> Tensor:
+    """Sums over the windows of a padded image."""
+    if max(windows.dilations) == 1:
+        lines = x.unsqueeze(2) if len(windows.size) == 1 else x
+        size, strides = (
+            (1,) * (2 - len(each)) + tuple(each) for each in (windows.size, windows.strides)
+        )
+        sums = F.avg_pool2d(lines, size, strides, divisor_override=1)
+        return sums.squeeze(2) if len(windows.size) == 1 else sums
+    ones = torch.ones((x.shape[1], 1, *windows.size), dtype=x.dtype)
+    convolve: Callable[..., Tensor] = F.conv1d if len(windows.size) == 1 else F.conv2d
+    return convolve(x, ones, stride=windows.strides, dilation=windows.dilations, groups=x.shape[1])
 
 
 def _max_pool(operation: MaxPool, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from arraysmith.networks.operations import AveragePool, Convolution, Mean
 from arraysmith.networks.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from arraysmith.learning.torch_site import Operand, Shape, Site, Value
 

@@ -3,7 +3,8 @@
 For a layer `conv1` all names begin with `conv1_` (arrays) or `CONV1_` (macros): `CONV1_SHAPE` and
 `CONV1_SIZE` of what it makes, its fields (`CONV1_GROUPS`, `CONV1_WINDOWS_STRIDES {2, 2}`), and of
 every type it reads or writes `CONV1_INPUT_ZERO_POINT`, `_SCALE`, `_QMIN` and `_QMAX`. A tuple is a
-macro of an initialiser in braces. `CONV1_LOW` and `CONV1_HIGH` are the ends of the clamp.
+macro of an initialiser in braces. `CONV1_LOW` and `CONV1_HIGH` are the ends of the clamp. An input
+`pixels` has `PIXELS_SHAPE`, `PIXELS_SIZE` and `PIXELS_TYPE_SCALE` and so on, or `PIXELS_ROWS`.
 """
 
 from __future__ import annotations
@@ -75,9 +76,13 @@ def _inputs(network: IntegerNetwork) -> Iterator[Block]:
         if given.type is None:
             macros.append(("ROWS", f"({given.rows})"))
         else:
-            macros += [("SCALE", f"({given.type.scale!r})")]
-            macros += [("ZERO_POINT", f"({given.type.zero_point})")]
-            macros += [("QMIN", f"({given.type.qmin})"), ("QMAX", f"({given.type.qmax})")]
+            numbers = {
+                "SCALE": float(given.type.scale),
+                "ZERO_POINT": int(given.type.zero_point),
+                "QMIN": int(given.type.qmin),
+                "QMAX": int(given.type.qmax),
+            }
+            macros += [(f"TYPE_{key}", f"({number!r})") for key, number in numbers.items()]
         prefix = identifier(given.name).upper()
         named = [(f"{prefix}_{key}", value) for key, value in macros]
         yield f"/* {given.name}: an input */", named, {}
@@ -115,8 +120,8 @@ def _clamp(layer: IntegerLayer, facts: Mapping[str, Any]) -> dict[str, int]:
         return {}
     low, high = facts["low"], facts["high"]
     return {
-        "low": output.qmin if low is None else low,
-        "high": output.qmax if high is None else high,
+        "low": int(output.qmin) if low is None else low,
+        "high": int(output.qmax) if high is None else high,
     }
 
 

@@ -3,7 +3,8 @@
 Every accumulator's channel means on calibration samples are made those of the float network (Nagel
 et al., ICCV 2019, section 4.2, with measured means). Layers are corrected in order, each on what
 the corrected ones before it give. Accumulators are linear, so the mean of one comes from the summed
-input integers; only what feeds such layers is computed, and held in its smallest type.
+input integers; only what feeds such layers is computed, and held in its smallest type. What a
+sigmoid or softmax alone reads is left as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 
 from arraysmith.learning.float_graph import evaluate, trace
+from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.graph import Input
-from arraysmith.networks.operations import Convolution, Linear
+from arraysmith.networks.operations import Convolution, Elementwise, Linear, Softmax
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import batch_size, tensors_of
 from arraysmith.quantization.modules import QuantNetwork
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
 
     from arraysmith.affine import Affine
     from arraysmith.networks.graph import FloatGraph
+    from arraysmith.networks.operations import FloatOperation
     from arraysmith.progress import Progress
     from arraysmith.quantization.operations import IntegerLayer
     from arraysmith.quantization.samples import Samples
 
-MAX_SAMPLES = 1000
+MAX_SAMPLES = 256
+"""More move no mean by what matters, and cost more than the observation of all."""
 MAX_BYTES = 1 << 28
 """Of the integers that are held at a time, for all samples together."""
 
@@ -73,6 +77,7 @@ def correct_biases(
     samples = samples.spread(min(MAX_SAMPLES, max(MAX_BYTES // plan.peak_bytes, 1)))
     operations = {each.name: each for each in graph.operations}
     means = float_means(graph, samples)
+    saturated = _saturated(graph)
     size = batch_size(graph)
     held: dict[str, list[torch.Tensor]] = {
         given.name: [
@@ -87,7 +92,7 @@ def correct_biases(
             corrected = layer
             operation = operations.get(layer.name)
             if isinstance(layer, IntegerConvolution | IntegerLinear):
-                if isinstance(operation, Convolution | Linear):
+                if isinstance(operation, Convolution | Linear) and layer.name not in saturated:
                     sign = (signs or {}).get(layer.name, channel_signs(layer, operation))
                     corrected = _corrected(layer, held[layer.inputs[0]], sign * means[layer.name])
                 advance()
@@ -97,6 +102,25 @@ def correct_biases(
             for name in plan.dropped[place]:
                 held.pop(name, None)
     return replace(network, layers=tuple(layers))
+
+
+def _saturated(graph: FloatGraph) -> frozenset[str]:
+    """Tensors that go into a sigmoid or softmax alone.
+
+    Their means are those of words far out, where it does not matter; correcting them moved the few
+    that matter away (measured on CREPE-tiny: 32 dB in place of 38 behind the sigmoid).
+    """
+    return frozenset(
+        name
+        for name, readers in graph.readers.items()
+        if readers and name not in graph.outputs and all(map(_saturates, readers))
+    )
+
+
+def _saturates(operation: FloatOperation) -> bool:
+    if isinstance(operation, Elementwise):
+        return operation.steps[:1] == (Step(function=Function.SIGMOID),)
+    return isinstance(operation, Softmax)
 
 
 def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.float64]]:

@@ -26,13 +26,12 @@ from arraysmith.networks.operations import (
     Mul,
     PRelu,
 )
+from arraysmith.quantization.norms import FRACTION, IntegerLayerNorm
 from arraysmith.quantization.operations import (
-    FRACTION,
     FloatIsland,
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,

@@ -14,19 +14,17 @@ import numpy as np
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization.integer_moves import MOVED, aligned, taps
 from arraysmith.quantization.islands import run_island
+from arraysmith.quantization.norms import FRACTION, IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.operations import (
-    FRACTION,
     FloatIsland,
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
     IntegerRequantize,
-    IntegerSoftmax,
     IntegerTable,
 )
 from arraysmith.quantization.products import IntegerConvolution, IntegerLinear

@@ -16,7 +16,10 @@ from arraysmith.networks.moves import MOVES, Concat, Pad, Stretch
 from arraysmith.networks.operations import Convolution, Linear, Lookup, Softmax
 from arraysmith.quantization.forms import Site, integer_form
 from arraysmith.quantization.network import IntegerNetwork
-from arraysmith.quantization.operations import IntegerRequantize, IntegerSoftmax
+from arraysmith.quantization.norms import IntegerSoftmax
+from arraysmith.quantization.operations import (
+    IntegerRequantize,
+)
 from arraysmith.quantization.scheme import Scales
 from arraysmith.quantization.weighted import lower_weighted
 from arraysmith.quantization.weights import constants

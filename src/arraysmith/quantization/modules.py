@@ -21,18 +21,17 @@ from arraysmith.quantization.int8 import (
     check_values,
     last_readers,
 )
+from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.operations import (
     FloatIsland,
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
     IntegerRequantize,
-    IntegerSoftmax,
     IntegerTable,
 )
 from arraysmith.quantization.products import IntegerConvolution, IntegerLinear

@@ -1,8 +1,9 @@
 """A float graph made simpler before it is quantized; what it computes stays the same.
 
 Batch normalizations disappear into the weights beside them, in float64, zeros around an image into
-the padding of its convolution, and chains of element-wise functions become one. Tensors and weights that the model came quantized with (`FloatGraph.types`,
-`weight_types`) are left alone, and so are the names of outputs.
+the padding of its convolution, and chains of element-wise functions become one. Tensors and weights
+that the model came quantized with (`FloatGraph.types`, `weight_types`) are left alone, and so are
+the names of outputs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from arraysmith.quantization.islands import run_island
-from arraysmith.quantization.operations import FRACTION
+from arraysmith.quantization.norms import FRACTION
 from arraysmith.quantization.torch_moves import aligned, combined
 from arraysmith.quantization.torch_rescaling import (
     FLOAT64_EXACT,
@@ -30,17 +30,16 @@ from arraysmith.quantization.torch_rescaling import (
 
 if TYPE_CHECKING:
     from arraysmith.affine import Affine
+    from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
     from arraysmith.quantization.operations import (
         FloatIsland,
         IntegerAdd,
         IntegerAveragePool,
         IntegerConstant,
-        IntegerLayerNorm,
         IntegerLookup,
         IntegerMean,
         IntegerMul,
         IntegerRequantize,
-        IntegerSoftmax,
         IntegerTable,
     )
 

@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arraysmith.quantization.norms import FRACTION
 from arraysmith.quantization.onnx_integer.draft import carrier
 from arraysmith.quantization.onnx_integer.products import convolution, digits, summed
 from arraysmith.quantization.onnx_integer.requantize import clipped, numbers, requantized, rounded
-from arraysmith.quantization.operations import FRACTION
 
 if TYPE_CHECKING:
+    from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
     from arraysmith.quantization.onnx_integer.draft import Draft
     from arraysmith.quantization.operations import (
         IntegerAdd,
         IntegerAveragePool,
         IntegerConstant,
-        IntegerLayerNorm,
         IntegerLookup,
         IntegerMean,
         IntegerMul,
         IntegerRequantize,
-        IntegerSoftmax,
         IntegerTable,
     )
 

@@ -25,19 +25,18 @@ from arraysmith.networks.moves import (
     Take,
     Transpose,
 )
+from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.onnx_integer import elements, moves, products
 from arraysmith.quantization.onnx_integer.draft import Draft, carrier
 from arraysmith.quantization.operations import (
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
     IntegerRequantize,
-    IntegerSoftmax,
     IntegerTable,
 )
 from arraysmith.quantization.products import IntegerConvolution, IntegerLinear

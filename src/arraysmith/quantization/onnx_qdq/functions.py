@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.affine import MIN_MULTIPLIER_BITS
+from arraysmith.quantization.norms import FRACTION
 from arraysmith.quantization.onnx_qdq.draft import float32
-from arraysmith.quantization.onnx_qdq.exactness import Term, plan_sum, reach
-from arraysmith.quantization.onnx_qdq.products import window_attributes
-from arraysmith.quantization.operations import FRACTION
+from arraysmith.quantization.onnx_qdq.exactness import Term, joined, plan_sum, reach
+from arraysmith.quantization.onnx_qdq.products import rounded, window_attributes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
     from arraysmith.quantization.onnx_qdq.draft import QdqDraft
     from arraysmith.quantization.operations import (
         IntegerAveragePool,
-        IntegerLayerNorm,
-        IntegerSoftmax,
     )
 
 
@@ -44,18 +43,21 @@ def average_pool(draft: QdqDraft, layer: IntegerAveragePool) -> None:
         for m, n in set(pairs)
     }
     factors = np.array([plans[pair].factors[0] for pair in pairs])
-    nudges = np.array([plans[pair].nudge or 0.0 for pair in pairs])
+    rounding = joined([plans[pair].rounding for pair in pairs])
     positions = windows.positions(shape[1:]) if len(pairs) > 1 else (1,) * len(windows.size)
     real = draft.real(layer.inputs[0])
     include = None if draft.exact else _counts_padding(layer, shape, factors)
     if include is not None:
+        # Even dilations of 1 are an attribute that ONNX Runtime 1.32 does not take when it fuses.
         attributes = window_attributes(windows)
+        del attributes["dilations"]
         real = draft.emit("AveragePool", real, count_include_pad=include, **attributes)
     else:
         real = _windowed_sum(draft, layer, real, shape[0])
-        real = draft.emit("Mul", real, float32(factors).reshape(positions))
-    if draft.exact:
-        real = draft.emit("Add", real, float32(nudges).reshape(positions))
+        if rounding is None or not rounding.in_parts:
+            real = draft.emit("Mul", real, float32(factors).reshape(positions))
+    if rounding is not None:
+        real = rounded(draft, real, rounding, np.full(len(pairs), layer.input.scale), positions)
     draft.quantize(real, layer.inputs, layer.output)
 
 

@@ -186,7 +186,7 @@ def _island(draft: QdqDraft, operation: Island, *tensors: str) -> str:
     shape = draft.shapes[operation.inputs[0]]
     groups = shape[0] if operation.kind == IslandKind.INSTANCE_NORM else operation.axes[0]
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
-    grouped = draft.reshape(x, (groups, -1))
+    grouped = draft.reshaped_real(operation.inputs[0], (groups, -1))
     epsilon = operation.epsilon
     y = draft.emit("InstanceNormalization", grouped, ones, zeros, epsilon=epsilon)
     return draft.reshape(y, shape)

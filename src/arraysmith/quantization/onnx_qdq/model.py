@@ -25,6 +25,7 @@ from arraysmith.networks.moves import (
     Take,
     Transpose,
 )
+from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.onnx_integer import elements
 from arraysmith.quantization.onnx_integer import moves as integer_moves
 from arraysmith.quantization.onnx_integer.draft import carrier
@@ -38,13 +39,11 @@ from arraysmith.quantization.operations import (
     IntegerAdd,
     IntegerAveragePool,
     IntegerConstant,
-    IntegerLayerNorm,
     IntegerLookup,
     IntegerMatMul,
     IntegerMean,
     IntegerMul,
     IntegerRequantize,
-    IntegerSoftmax,
     IntegerTable,
 )
 from arraysmith.quantization.products import IntegerConvolution, IntegerLinear

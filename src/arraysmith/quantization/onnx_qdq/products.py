@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arraysmith.affine import Affine, Requantization
     from arraysmith.networks.windows import Windows
     from arraysmith.quantization.onnx_qdq.draft import QdqDraft
-    from arraysmith.quantization.onnx_qdq.exactness import SumPlan
+    from arraysmith.quantization.onnx_qdq.exactness import Rounding, SumPlan
     from arraysmith.quantization.operations import (
         IntegerAdd,
         IntegerMatMul,
@@ -115,15 +115,17 @@ def _emit_rest(draft: QdqDraft, layer: WeightedLayer, plan: ProductPlan, real: s
     channels = (-1, *(1,) * (layer.weight.ndim - 2))
     scale = (plan.weight_scale * layer.input.scale).reshape(channels)
     if layer.output is None:
-        draft.name_real(real)
-        whole = draft.emit("Round", draft.emit("Div", draft.real(layer.name), float32(scale)))
-        draft.end(draft.cast(whole, np.int32), layer.inputs, np.dtype(np.int32))
+        ratio = (layer.weight_scale / plan.weight_scale).reshape(channels)
+        whole = draft.emit("Round", draft.emit("Div", real, float32(scale)))
+        accumulator = draft.cast(whole, np.int32)
+        draft.name_real(draft.emit("Mul", real, float32(ratio)) if (ratio != 1).any() else real)
+        draft.end(accumulator, layer.inputs, np.dtype(np.int32))
         return
     real = _emit_activation(draft, layer, scale, real)
     if isinstance(layer, IntegerConvolution) and layer.pool > 1:
         real = _emit_pool(draft, layer, plan.tap, real)
-    if plan.nudge is not None:
-        real = draft.emit("Add", real, float32(plan.nudge).reshape(channels))
+    if plan.rounding is not None:
+        real = rounded(draft, real, plan.rounding, scale * plan.tap, channels)
     draft.quantize(real, layer.inputs, layer.output, layer.low, layer.high)
 
 
@@ -212,8 +214,8 @@ def add(draft: QdqDraft, layer: IntegerAdd) -> None:
         if size != 1:
             real = draft.emit("Mul", real, float32(size))
         total = draft.emit("Sub" if factor < 0 else "Add", total, real) if total else real
-    if plan.nudge is not None:
-        total = draft.emit("Add", total, float32(plan.nudge))
+    if plan.rounding is not None:
+        total = draft.emit("Add", total, float32(plan.rounding.nudge[0]))
     draft.quantize(total, layer.inputs, layer.output, layer.low, layer.high)
 
 
@@ -223,11 +225,11 @@ def plan_one(
     scales: tuple[float, ...],
     bound: int,
     share: float = 1.0,
-) -> SumPlan:
-    """The plan of one term; its real value has been multiplied by `share` already."""
+) -> tuple[SumPlan, float]:
+    """The plan of one term and its scale; its reals have been multiplied by `share` already."""
     m, n = _only(layer.requantization)
     term = Term(scale=math.prod(scales) * share, bound=bound, multiplier=m)
-    return plan_sum(layer, layer.output, [term], n, exact=draft.exact)
+    return plan_sum(layer, layer.output, [term], n, exact=draft.exact), term.scale
 
 
 def _only(constants: Requantization) -> tuple[int, int]:
@@ -238,14 +240,41 @@ def finish(
     draft: QdqDraft,
     layer: OneTerm,
     real: str,
-    plan: SumPlan,
+    plan: tuple[SumPlan, float],
     *,
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Factor, nudge, clamp and QuantizeLinear of one term."""
-    if plan.factors[0] != 1:
-        real = draft.emit("Mul", real, float32(plan.factors[0]))
-    if plan.nudge is not None:
-        real = draft.emit("Add", real, float32(plan.nudge))
+    """Factor, nudge, clamp and QuantizeLinear of one term, whose scale is in the plan."""
+    terms, scale = plan
+    if terms.factors[0] != 1 and not (terms.rounding and terms.rounding.in_parts):
+        real = draft.emit("Mul", real, float32(terms.factors[0]))
+    if terms.rounding is not None:
+        real = rounded(draft, real, terms.rounding, np.full(1, scale), ())
     draft.quantize(real, layer.inputs, layer.output, low, high)
+
+
+def rounded(
+    draft: QdqDraft,
+    real: str,
+    rounding: Rounding,
+    unit: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> str:
+    """The nudge against ties, (11), behind a product in two parts where one is too long, (12).
+
+    `unit` is the real of N = 1, a power of two where there are parts; constants get `shape`.
+    """
+
+    def numbers(values: NDArray[Any]) -> NDArray[np.float32]:
+        return float32(values).reshape(shape)
+
+    if rounding.in_parts:
+        unit, k = unit.reshape(-1), rounding.multiplier
+        part = np.ldexp(unit, rounding.cut)
+        high = draft.emit("Floor", draft.emit("Mul", real, numbers(1 / part)))
+        low = draft.emit("Sub", real, draft.emit("Mul", high, numbers(part)))
+        carried = draft.emit("Floor", draft.emit("Mul", low, numbers(k / part)))
+        total = draft.emit("Add", draft.emit("Mul", high, numbers(k)), carried)
+        real = draft.emit("Mul", total, numbers(rounding.step))
+    return draft.emit("Add", real, numbers(rounding.nudge))
