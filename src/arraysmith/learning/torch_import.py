@@ -13,6 +13,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.export.graph_signature import OutputKind
 
 from arraysmith.affine import Affine
 from arraysmith.errors import InvalidNetworkError
@@ -253,11 +254,11 @@ def _check_batch(site: Site) -> None:
 
 
 def _outputs(program: ExportedProgram, known: dict[torch.fx.Node, Any], name: str) -> list[str]:
-    made = program.graph.output_node().args[0]
+    specs = program.graph_signature.output_specs
     found = []
-    for node in made if isinstance(made, list | tuple) else (made,):
-        if node is None:
-            continue
+    for spec, node in zip(specs, program.graph.output_node().args[0], strict=True):
+        if node is None or spec.kind is not OutputKind.USER_OUTPUT:
+            continue  # what a module does to its input in place is of no use to a graph
         value = known.get(node) if isinstance(node, torch.fx.Node) else node
         if not isinstance(value, Value):
             raise InvalidNetworkError(

@@ -35,8 +35,9 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
     given = {key: _doubled(x, f"{key!r}", name) for key, x in items}
     args = () if keywords else tuple(given.values())
     kwargs: dict[str, Any] = {str(key): x for key, x in given.items()} if keywords else {}
-    open_batch = {0: torch.export.Dim.AUTO}
-    shapes: Any = dict.fromkeys(kwargs, open_batch) if keywords else (open_batch,) * len(args)
+    shapes = torch.export.ShapesCollection()
+    for x in given.values():
+        shapes[x] = {0: torch.export.Dim.AUTO}
     with _inference(module), _quiet():
         try:
             program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
@@ -94,7 +95,7 @@ def _quiet() -> Iterator[None]:
 
 def _check_state(program: ExportedProgram, name: str) -> None:
     for spec in program.graph_signature.output_specs:
-        if spec.kind is not OutputKind.USER_OUTPUT:
+        if spec.kind not in {OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION}:
             raise InvalidNetworkError(
                 f"network {name!r} changes {spec.target!r} while it runs; a graph has no state, "
                 "so leave that out in eval()"
