@@ -37,6 +37,7 @@ class Function(nn.Module):
     """A function as a module, with constants of its own."""
 
     def __init__(self, function, **buffers):
+        """Buffers are what the function calls its module's."""
         super().__init__()
         self.function = function
         for name, value in buffers.items():
@@ -51,6 +52,7 @@ class Every(nn.Module):
     """Functions side by side, so that one export reads them all."""
 
     def __init__(self, functions, **buffers):
+        """Functions or modules by case."""
         super().__init__()
         self.functions = functions
         self.modules_among = nn.ModuleList(
@@ -246,7 +248,7 @@ PAIRS = {
     "add, alpha": lambda x, y: torch.add(x, y, alpha=2),
     "subtract": lambda x, y: x - y,
     "subtract, alpha": lambda x, y: torch.sub(x, y, alpha=0.5),
-    "subtract the other way": lambda x, y: torch.rsub(x, y),
+    "subtract the other way": torch.rsub,
     "multiply": lambda x, y: x * y,
     "divide": lambda x, y: x / (y.abs() + 1),
     "maximum": torch.maximum,
@@ -401,7 +403,7 @@ def test_normalizations_and_reductions(case):
 
 
 ATTENTIONS = {
-    "plain": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "plain": F.scaled_dot_product_attention,
     "scale": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=0.3),
     "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     "bool mask": lambda q, k, v: F.scaled_dot_product_attention(
@@ -594,8 +596,10 @@ REFUSED = {
     "members that differ": (
         Function(lambda x: x + torch.arange(len(x))[:, None]),
         (3,),
-        "has a constant of shape (2, 1) that differs from member to member of the batch; make it "
-        "the same for all",
+        (
+            "has a constant of shape (2, 1) that differs from member to member of the batch; make "
+            "it the same for all"
+        ),
     ),
     "condition": (
         Function(lambda x: torch.where(x > 0, x, 0.5)),

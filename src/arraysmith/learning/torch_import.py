@@ -2,8 +2,8 @@
 
 The program is read before decomposition, so that a convolution or an attention is still one node.
 Nodes that depend on no input are computed by torch, here and once; the others become operations by
-the tables of `torch_moves`, `torch_windows`, `torch_functions`, `torch_arithmetic`, `torch_products`
-and `torch_norms`. What is in none of them is refused by name.
+the tables of `torch_moves`, `torch_windows`, `torch_functions`, `torch_arithmetic`,
+`torch_products` and `torch_norms`. What is in none of them is refused by name.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def _read(site: Site, known: dict[torch.fx.Node, Any]) -> Any:  # noqa: ANN401 (
     size = node.meta.get("val")
     if isinstance(size, int | float | bool | torch.SymInt):
         return size.node.hint if isinstance(size, torch.SymInt) else size
-    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+    args: Any = torch.fx.node.map_arg(node.args, known.__getitem__)
+    kwargs: Any = torch.fx.node.map_arg(node.kwargs, known.__getitem__)
     if node.target is operator.getitem:
         return _picked(site, *args)
     if not any(_is_live(known[each]) for each in node.all_input_nodes):

@@ -56,7 +56,7 @@ def _swapped(site: Site, *, x: Value, **dims: int) -> Value:
 
 
 def _picked(site: Site, *, x: Value, **rest: Any) -> Value:  # noqa: ANN401 (any ATen arguments)
-    """Slices, flips, resizes …: torch says which word goes where, asked about one axis at a time."""
+    """Slices, flips, resizes …: torch says which word goes where, one axis at a time."""
     call: Any = site.node.target
     sizes = (site.batch, *x.shape)
     lines = []

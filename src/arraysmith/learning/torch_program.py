@@ -35,7 +35,7 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
     given = {key: _doubled(x, f"{key!r}", name) for key, x in items}
     args = () if keywords else tuple(given.values())
     kwargs: dict[str, Any] = {str(key): x for key, x in given.items()} if keywords else {}
-    shapes = torch.export.ShapesCollection()
+    shapes: Any = torch.export.ShapesCollection()
     for x in given.values():
         shapes[x] = {0: torch.export.Dim.AUTO}
     with _inference(module), _quiet():
@@ -44,9 +44,9 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
         except Exception:  # noqa: BLE001 (torch and the module raise what they like)
             program = _closed(module, args, kwargs, name)
         # An empty table: nothing is decomposed, but what happens in place becomes a value.
-        program = program.run_decompositions({})
-    _check_state(program, name)
-    return program
+        functional: ExportedProgram = program.run_decompositions({})
+    _check_state(functional, name)
+    return functional
 
 
 def _closed(

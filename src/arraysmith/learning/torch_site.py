@@ -207,7 +207,7 @@ class Site:
             )
         return x[0] if x.ndim == rank else x
 
-    def value(self, x: Operand, rank: int) -> Value:
+    def value(self, x: object, rank: int) -> Value:
         """A tensor as one of the graph; a constant becomes an operation."""
         if isinstance(x, Value):
             if x.rank != rank:
