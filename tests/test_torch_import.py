@@ -432,6 +432,40 @@ def test_attention():
     assert all(mask.min() >= -1e4 for mask in masks)
 
 
+class Masked(nn.Module):
+    """Attention of torch's own, with a mask and its weights."""
+
+    def __init__(self, mask):
+        """True where nothing is seen, or a sum."""
+        super().__init__()
+        self.attend = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        """Outputs, and averaged weights."""
+        return self.attend(x, x, x, attn_mask=self.mask)
+
+
+FUTURE = torch.ones(5, 5, dtype=torch.bool).triu(1)
+
+
+@pytest.mark.parametrize("mask", [FUTURE, torch.where(FUTURE, -torch.inf, 0.5)])
+def test_attention_of_torch_itself(mask):
+    """nn.MultiheadAttention keeps the batch first, whatever torch does inside."""
+    module = seeded(Masked(mask))
+    graph = same(module, (5, 6))
+    assert graph.operations[-1].name != "attend.out_proj"
+    assert "attend.out_proj" in graph.shapes
+    assert "forward" not in module.attend.__dict__
+
+
+def test_transformer_layers_of_torch_itself():
+    """An encoder layer, and a decoder layer that reads a second tensor."""
+    encoder = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True, norm_first=True)
+    same(seeded(encoder), (5, 6))
+    same(seeded(nn.TransformerDecoderLayer(6, 2, 8, batch_first=True)), (5, 6), (4, 6))
+
+
 def test_embeddings():
     """Row numbers are an input of their own kind; moves before the table are allowed."""
 

@@ -11,6 +11,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.learning.torch_attention import batch_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
     shapes: Any = torch.export.ShapesCollection()
     for x in given.values():
         shapes[x] = {0: torch.export.Dim.AUTO}
-    with _inference(module), _quiet():
+    with _inference(module), batch_first(module), _quiet():
         try:
             program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
         except Exception:  # noqa: BLE001 (torch and the module raise what they like)
