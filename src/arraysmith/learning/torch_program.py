@@ -11,6 +11,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.learning.torch_attention import batch_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,17 +36,18 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
     given = {key: _doubled(x, f"{key!r}", name) for key, x in items}
     args = () if keywords else tuple(given.values())
     kwargs: dict[str, Any] = {str(key): x for key, x in given.items()} if keywords else {}
-    open_batch = {0: torch.export.Dim.AUTO}
-    shapes: Any = dict.fromkeys(kwargs, open_batch) if keywords else (open_batch,) * len(args)
-    with _inference(module), _quiet():
+    shapes: Any = torch.export.ShapesCollection()
+    for x in given.values():
+        shapes[x] = {0: torch.export.Dim.AUTO}
+    with _inference(module), batch_first(module), _quiet():
         try:
             program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
         except Exception:  # noqa: BLE001 (torch and the module raise what they like)
             program = _closed(module, args, kwargs, name)
         # An empty table: nothing is decomposed, but what happens in place becomes a value.
-        program = program.run_decompositions({})
-    _check_state(program, name)
-    return program
+        functional: ExportedProgram = program.run_decompositions({})
+    _check_state(functional, name)
+    return functional
 
 
 def _closed(
@@ -94,7 +96,7 @@ def _quiet() -> Iterator[None]:
 
 def _check_state(program: ExportedProgram, name: str) -> None:
     for spec in program.graph_signature.output_specs:
-        if spec.kind is not OutputKind.USER_OUTPUT:
+        if spec.kind not in {OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION}:
             raise InvalidNetworkError(
                 f"network {name!r} changes {spec.target!r} while it runs; a graph has no state, "
                 "so leave that out in eval()"
