@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from arraysmith.learning.torch_functions import power_steps, step
-from arraysmith.learning.torch_site import MASKED, NEVER, Value, rank_of
+from arraysmith.learning.torch_site import MASKED, NEVER, Operand, Value, rank_of
 from arraysmith.networks.functions import Function
 from arraysmith.networks.operations import (
     Add,
@@ -23,14 +23,21 @@ from arraysmith.networks.operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arraysmith.learning.torch_site import Operand, Shape, Site
+    from arraysmith.learning.torch_site import Shape, Site
 
 Number = int | float
-Term = Operand | Number if TYPE_CHECKING else object
+Term = Operand | Number
 
 
-def _constant(site: Site, x: Value, other: torch.Tensor | Number) -> np.ndarray | float:
+def _live(term: Term) -> Value:
+    """The operand that depends on an input: a node without one is a constant."""
+    assert isinstance(term, Value)  # noqa: S101
+    return term
+
+
+def _constant(site: Site, x: Value, other: Term) -> np.ndarray | float:
     """What meets `x`: a number, or float32 without the batch."""
+    assert not isinstance(other, Value)  # noqa: S101
     if not isinstance(other, torch.Tensor):
         return float(other)
     rest = site.rest(other, x.rank)
@@ -77,9 +84,9 @@ def _summed(site: Site, left: Term, right: Term, sign: int) -> Value:
     if isinstance(left, Value):
         constant = _constant(site, left, right)
         return shifted(site, left, constant if sign > 0 else -constant)
-    constant = _constant(site, right, left)
-    turned = right if sign > 0 else site.apply(right, Function.MUL, -1)
-    return shifted(site, turned, constant)
+    live = _live(right)
+    turned = live if sign > 0 else site.apply(live, Function.MUL, -1)
+    return shifted(site, turned, _constant(site, live, left))
 
 
 def _times(site: Site, term: Term, factor: Number) -> Term:
@@ -104,18 +111,18 @@ def _mul(site: Site, *, x: Term, other: Term) -> Value:
     if isinstance(x, Value) and isinstance(other, Value):
         rank = rank_of(x, other)
         return site.emit(Mul, site.value(x, rank), site.value(other, rank))
-    if not isinstance(x, Value):
-        x, other = other, x
-    return scaled(site, x, _constant(site, x, other))
+    value, rest = (x, other) if isinstance(x, Value) else (_live(other), x)
+    return scaled(site, value, _constant(site, value, rest))
 
 
 def _div(site: Site, *, x: Term, other: Term, rounding_mode: str | None = None) -> Value:
     site.settle(rounding_mode is None, f"rounds quotients ({rounding_mode}); leave them reals")
     if not isinstance(other, Value):
-        constant = np.asarray(_constant(site, x, other), np.float64)
+        live = _live(x)
+        constant = np.asarray(_constant(site, live, other), np.float64)
         site.settle(constant.all(), "divides by a constant that is 0")
         inverse = 1 / constant
-        return scaled(site, x, inverse.astype(np.float32) if inverse.ndim else float(inverse))
+        return scaled(site, live, inverse.astype(np.float32) if inverse.ndim else float(inverse))
     if not isinstance(x, Value):
         inverted = site.apply(other, Function.RECIPROCAL)
         return scaled(site, inverted, _constant(site, other, x))

@@ -35,20 +35,14 @@ def _plain(*steps: Step) -> Callable[..., Value]:
     return apply
 
 
-def _clamp(
-    site: Site,
-    *,
-    x: Value,
-    min: object = None,
-    max: object = None,  # noqa: A002 (ATen's names)
-) -> Value:
+def _clamp(site: Site, *, x: Value, **bounds: object) -> Value:
+    low, high = bounds.get("min"), bounds.get("max")
     site.settle(
-        not isinstance(min, torch.Tensor | Value) and not isinstance(max, torch.Tensor | Value),
+        not isinstance(low, torch.Tensor | Value) and not isinstance(high, torch.Tensor | Value),
         "clamps by tensors; clamp by numbers",
     )
-    low = -math.inf if min is None else float(min)  # type: ignore[arg-type]
-    high = math.inf if max is None else float(max)  # type: ignore[arg-type]
-    return site.steps(x, step(Function.CLIP, low, high))
+    numbers = (-math.inf if low is None else low, math.inf if high is None else high)
+    return site.steps(x, step(Function.CLIP, *(float(str(number)) for number in numbers)))
 
 
 def _hardtanh(site: Site, *, x: Value, min_val: float, max_val: float) -> Value:

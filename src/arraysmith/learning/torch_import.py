@@ -2,8 +2,8 @@
 
 The program is read before decomposition, so that a convolution or an attention is still one node.
 Nodes that depend on no input are computed by torch, here and once; the others become operations by
-the tables of `torch_moves`, `torch_windows`, `torch_functions`, `torch_arithmetic`, `torch_products`
-and `torch_norms`. What is in none of them is refused by name.
+the tables of `torch_moves`, `torch_windows`, `torch_functions`, `torch_arithmetic`,
+`torch_products` and `torch_norms`. What is in none of them is refused by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.export.graph_signature import OutputKind
 
 from arraysmith.affine import Affine
 from arraysmith.errors import InvalidNetworkError
@@ -163,7 +164,8 @@ def _read(site: Site, known: dict[torch.fx.Node, Any]) -> Any:  # noqa: ANN401 (
     size = node.meta.get("val")
     if isinstance(size, int | float | bool | torch.SymInt):
         return size.node.hint if isinstance(size, torch.SymInt) else size
-    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+    args: Any = torch.fx.node.map_arg(node.args, known.__getitem__)
+    kwargs: Any = torch.fx.node.map_arg(node.kwargs, known.__getitem__)
     if node.target is operator.getitem:
         return _picked(site, *args)
     if not any(_is_live(known[each]) for each in node.all_input_nodes):
@@ -253,11 +255,11 @@ def _check_batch(site: Site) -> None:
 
 
 def _outputs(program: ExportedProgram, known: dict[torch.fx.Node, Any], name: str) -> list[str]:
-    made = program.graph.output_node().args[0]
+    specs = program.graph_signature.output_specs
     found = []
-    for node in made if isinstance(made, list | tuple) else (made,):
-        if node is None:
-            continue
+    for spec, node in zip(specs, program.graph.output_node().args[0], strict=True):
+        if node is None or spec.kind is not OutputKind.USER_OUTPUT:
+            continue  # what a module does to its input in place is of no use to a graph
         value = known.get(node) if isinstance(node, torch.fx.Node) else node
         if not isinstance(value, Value):
             raise InvalidNetworkError(

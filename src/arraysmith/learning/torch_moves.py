@@ -56,7 +56,7 @@ def _swapped(site: Site, *, x: Value, **dims: int) -> Value:
 
 
 def _picked(site: Site, *, x: Value, **rest: Any) -> Value:  # noqa: ANN401 (any ATen arguments)
-    """Slices, flips, resizes …: torch says which word goes where, asked about one axis at a time."""
+    """Slices, flips, resizes …: torch says which word goes where, one axis at a time."""
     call: Any = site.node.target
     sizes = (site.batch, *x.shape)
     lines = []
@@ -83,9 +83,10 @@ def _indexed(site: Site, *, x: Value, indices: Sequence[Operand | None]) -> Valu
     site.settle(len(found) == 1, "indexes several axes at once; index them one after the other")
     ((dim, index),) = found
     chosen = site.fixed(index, "index")
-    site.settle(chosen.ndim == 1, f"indexes by a tensor of shape {tuple(chosen.shape)}, not a list")
-    if chosen.dtype is torch.bool:
-        chosen = chosen.nonzero()[:, 0]
+    site.settle(
+        chosen.ndim == 1 and chosen.dtype is not torch.bool,
+        f"indexes by {chosen.dtype} of shape {tuple(chosen.shape)}; give a list of numbers",
+    )
     axis = site.axis(dim, x.rank)
     return site.taken(x, axis, chosen.numpy().astype(np.int64) % x.shape[axis])
 

@@ -37,6 +37,7 @@ def _numbers(
 def _by_running(
     site: Site,
     x: Value,
+    *,
     weight: Operand | None,
     bias: Operand | None,
     mean: Operand | None,
@@ -67,7 +68,9 @@ def _batch_norm(
     **_: object,
 ) -> Value:
     site.settle(not training, "normalises by the batch; leave that out in eval()")
-    return _by_running(site, x, weight, bias, running_mean, running_var, eps)
+    return _by_running(
+        site, x, weight=weight, bias=bias, mean=running_mean, variance=running_var, epsilon=eps
+    )
 
 
 def _batch_norm_first(site: Site, **arguments: object) -> tuple[Value, None, None]:
@@ -87,7 +90,9 @@ def _instance_norm(
     **_: object,
 ) -> Value:
     if not use_input_stats:
-        return _by_running(site, x, weight, bias, running_mean, running_var, eps)
+        return _by_running(
+            site, x, weight=weight, bias=bias, mean=running_mean, variance=running_var, epsilon=eps
+        )
     normal = site.emit(Island, x, kind=IslandKind.INSTANCE_NORM, epsilon=float(eps))
     return _channelled(site, normal, weight, bias)
 

@@ -72,8 +72,9 @@ def _einsum(site: Site, *, equation: str, tensors: list[Operand], **_: object) -
     terms, out = equation.split("->")
     left, right = terms.split(",")
     x, other = tensors
-    if isinstance(x, torch.Tensor):
+    if not isinstance(x, Value):
         (x, left), (other, right) = (other, right), (x, left)
+    assert isinstance(x, Value)  # noqa: S101 (a node without one is a constant)
     batch = left[0]
     tail = right[1:] if isinstance(other, Value) else right
     site.settle(

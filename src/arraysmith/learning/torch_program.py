@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.learning.torch_attention import batch_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,17 +38,18 @@ def exported(module: nn.Module, example: Example, name: str) -> ExportedProgram:
     given = {key: _doubled(x, f"{key!r}", name) for key, x in items}
     args = () if keywords else tuple(given.values())
     kwargs: dict[str, Any] = {str(key): x for key, x in given.items()} if keywords else {}
-    open_batch = {0: torch.export.Dim.AUTO}
-    shapes: Any = dict.fromkeys(kwargs, open_batch) if keywords else (open_batch,) * len(args)
-    with _inference(module), _quiet():
+    shapes: Any = torch.export.ShapesCollection()
+    for x in given.values():
+        shapes[x] = {0: torch.export.Dim.AUTO}
+    with _inference(module), batch_first(module), _quiet():
         try:
             program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
         except Exception:  # noqa: BLE001 (torch and the module raise what they like)
             program = _closed(module, args, kwargs, name)
         # An empty table: nothing is decomposed, but what happens in place becomes a value.
-        program = program.run_decompositions({})
-    _check_state(program, name)
-    return program
+        functional: ExportedProgram = program.run_decompositions({})
+    _check_state(functional, name)
+    return functional
 
 
 def _closed(
@@ -85,8 +89,19 @@ def _inference(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says about itself while it exports; the module's own warnings stay."""
-    with warnings.catch_warnings():
+    """Without what torch says about itself while it exports; the module's own warnings stay.
+
+    What it prints before it gives up is said in one line by the error.
+    """
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(log.setLevel, level)
         for category in (FutureWarning, DeprecationWarning, UserWarning):
             warnings.filterwarnings("ignore", category=category, module=r"torch(\.|$)|copyreg$")
         yield
@@ -94,7 +109,7 @@ def _quiet() -> Iterator[None]:
 
 def _check_state(program: ExportedProgram, name: str) -> None:
     for spec in program.graph_signature.output_specs:
-        if spec.kind is not OutputKind.USER_OUTPUT:
+        if spec.kind not in {OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION}:
             raise InvalidNetworkError(
                 f"network {name!r} changes {spec.target!r} while it runs; a graph has no state, "
                 "so leave that out in eval()"

@@ -110,8 +110,8 @@ class Site:
         if not shape or not self._is_batch(shape[0]) or not all(type(n) is int for n in shape[1:]):
             sizes = ", ".join(map(str, shape))
             raise self.refuse(
-                f"gives shape ({sizes}), which moves or mixes the batch; keep the batch as the "
-                "first axis, alone"
+                f"gives shape ({sizes}), which moves or mixes the batch or depends on data; keep "
+                "the batch as the first axis, alone, and sizes fixed"
             )
         return tuple(int(size) for size in shape[1:])
 
@@ -126,7 +126,7 @@ class Site:
             raise self.refuse(f"works along axis {dim}, the batch; only later axes can be")
         return dim % rank - 1
 
-    def emit(self, kind: type[Any], *values: Value, **fields: object) -> Value:
+    def emit(self, kind: type[Any], /, *values: Value, **fields: object) -> Value:
         """Record an operation and give its tensor."""
         for each in fields.values():
             if isinstance(each, np.ndarray | float) and not np.isfinite(each).all():
@@ -207,7 +207,7 @@ class Site:
             )
         return x[0] if x.ndim == rank else x
 
-    def value(self, x: Operand, rank: int) -> Value:
+    def value(self, x: object, rank: int) -> Value:
         """A tensor as one of the graph; a constant becomes an operation."""
         if isinstance(x, Value):
             if x.rank != rank:

@@ -131,6 +131,7 @@ def _turned(weight: np.ndarray, groups: int) -> np.ndarray:
 def _pool_windows(
     site: Site,
     x: Value,
+    *,
     kernel_size: Sizes,
     stride: Sizes,
     padding: Sizes,
@@ -165,9 +166,10 @@ def _max_pool(
     ceil_mode: bool,
 ) -> Value:
     del ceil_mode  # in the size that the program says
-    return site.emit(
-        MaxPool, x, windows=_pool_windows(site, x, kernel_size, stride, padding, dilation)
+    windows = _pool_windows(
+        site, x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation
     )
+    return site.emit(MaxPool, x, windows=windows)
 
 
 def _max_pool_with_indices(site: Site, **arguments: object) -> tuple[Value, None]:
@@ -187,7 +189,7 @@ def _average_pool(
 ) -> Value:
     del ceil_mode
     site.settle(divisor_override is None, "overrides the divisor; multiply behind the pool instead")
-    windows = _pool_windows(site, x, kernel_size, stride, padding)
+    windows = _pool_windows(site, x, kernel_size=kernel_size, stride=stride, padding=padding)
     counted = windows.before if count_include_pad else (0,) * len(windows.size)
     return site.emit(AveragePool, x, windows=windows, counted=(counted, counted))
 

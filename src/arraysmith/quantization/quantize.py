@@ -12,7 +12,7 @@ from arraysmith.errors import InvalidNetworkError
 from arraysmith.networks.operations import Constant
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import calibrated_range, needs_histogram, observe
-from arraysmith.quantization.correction import correct_biases
+from arraysmith.quantization.correction import MAX_SAMPLES, ChannelMeans, correct_biases
 from arraysmith.quantization.equalization import equalize
 from arraysmith.quantization.lowering import lower
 from arraysmith.quantization.overrides import check_overrides
@@ -74,7 +74,12 @@ def quantize(
     choose = partial(scheme.for_layer, overrides=overrides)
     planned = plan(graph, choose)
     check_overrides(overrides, [*(given.name for given in graph.inputs), *planned.layers.values()])
-    ranges = _ranges(graph, planned, samples, scheme, overrides=overrides, progress=progress)
+    means = None
+    if scheme.bias_correction and len(samples) <= MAX_SAMPLES:
+        means = ChannelMeans(graph)
+    ranges = _ranges(
+        graph, planned, samples, scheme, overrides=overrides, means=means, progress=progress
+    )
     lowered = lower(graph, planned, ranges, choose)
     network = lowered.network
     if integer_only and network.islands:
@@ -84,7 +89,7 @@ def quantize(
             "would run in floats; leave out --integer-only, or replace it"
         )
     if scheme.bias_correction:
-        network = correct_biases(network, graph, samples, progress=progress)
+        network = correct_biases(network, graph, samples, means=means, progress=progress)
     return Quantized(network=network, graph=graph, scheme=scheme, float_names=lowered.float_names)
 
 
@@ -109,6 +114,7 @@ def _ranges(
     scheme: Scheme,
     *,
     overrides: Sequence[LayerOverride],
+    means: ChannelMeans | None,
     progress: Progress,
 ) -> dict[str, tuple[float, float]]:
     """Low and high of every tensor that has no type yet: as given, else as observed."""
@@ -124,7 +130,14 @@ def _ranges(
         elif tensor not in typed:
             schemes[tensor] = scheme.for_layer(layer, overrides)
     histograms = [tensor for tensor, chosen in schemes.items() if needs_histogram(chosen)]
-    found = observe(graph, samples, schemes, histograms=histograms, progress=progress)
+    found = observe(
+        graph,
+        samples,
+        schemes,
+        histograms=histograms,
+        also=means.add if means else None,
+        progress=progress,
+    )
     observed = {
         tensor: calibrated_range(found[tensor], chosen) for tensor, chosen in schemes.items()
     }

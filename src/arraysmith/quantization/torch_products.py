@@ -53,7 +53,8 @@ class _Weighted(nn.Module):
         bias = tensor(layer.bias, self.product_dtype).view(behind)
         self.register_buffer("bias", bias, persistent=False)
         self.clamped: tuple[bool, bool] = (False, False)
-        self.pool, self.rescale = 1, None
+        self.pool = 1
+        self.rescale: Rescale | None = None
         if layer.output is None or layer.requantization is None:
             return
         m, n = layer.requantization.multiplier, layer.requantization.right_shift
@@ -61,7 +62,7 @@ class _Weighted(nn.Module):
         if layer.activation:
             self._clamp(layer.activation, layer.magnitude_bound, behind)
             extra = layer.activation.bias * layer.pooled  # behind the sum instead of before it
-        self.rescale: Rescale | None = Rescale(
+        self.rescale = Rescale(
             layer.output,
             m.reshape(behind),
             n.reshape(behind),
@@ -191,7 +192,7 @@ class QuantConvolution(_Weighted):
                 slice(start, start + (many - 1) * stride + 1, stride)
                 for start, many, stride in zip(starts, positions, windows.strides, strict=True)
             )
-            seen = image[(..., *places)].unsqueeze(2)
+            seen = image[(slice(None), slice(None), *places)].unsqueeze(2)
             term = weight[:, :, tap]
             acc = seen * term if acc is None else acc.addcmul_(seen, term)
         assert acc is not None  # noqa: S101 (a window has a tap)

@@ -9,7 +9,7 @@ every product and sum of acc·(m / 2^n) + (b / 2^n + zy + 1/2) is an integer bel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -85,14 +85,15 @@ class Rescale(nn.Module):
         # Of one axis at least: torch would take the type of what a scalar is multiplied with.
         m, n, bias = (np.atleast_1d(each) for each in np.broadcast_arrays(m, n, bias))
         self.dtype = product_dtype(_reach(m, n, bias, bound=bound, zero_point=output.zero_point))
-        names = ("multiplier", "right_shift", "bias")
+        arrays: dict[str, NDArray[Any]] = {
+            "multiplier": m,
+            "right_shift": n,
+            "bias": bias + (np.int64(1) << (n - 1)),
+        }
         if self.dtype.is_floating_point:
-            names = ("scale", "offset")
             unit = 2.0**-n
-            arrays = [m * unit, bias * unit + (output.zero_point + 0.5)]
-        else:
-            arrays = [m, n, bias + (np.int64(1) << (n - 1))]
-        for name, array in zip(names, arrays, strict=True):
+            arrays = {"scale": m * unit, "offset": bias * unit + (output.zero_point + 0.5)}
+        for name, array in arrays.items():
             self.register_buffer(name, tensor(array, self.dtype), persistent=False)
 
     def forward(self, acc: torch.Tensor) -> torch.Tensor:

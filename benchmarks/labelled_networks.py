@@ -106,7 +106,7 @@ class CrepeTiny(nn.Module):
             x = F.pad(x, (0, 0, 254, 254) if number == 1 else (0, 0, 31, 32))
             x = self.get_submodule(f"conv{number}")(x).relu()
             x = F.max_pool2d(self.get_submodule(f"conv{number}_BN")(x), (2, 1))
-        return torch.sigmoid(self.classifier(x.permute(0, 2, 1, 3).reshape(len(x), 256)))
+        return torch.sigmoid(self.classifier(x.permute(0, 2, 1, 3).flatten(1)))
 
 
 def crepe_tiny(path: Path | None = None) -> CrepeTiny:
