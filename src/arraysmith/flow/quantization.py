@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from arraysmith.quantization.samples import Samples
     from arraysmith.quantization.scheme import LayerOverride, Scheme
 
-ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 200
+ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 64
 
 
 def quantize(

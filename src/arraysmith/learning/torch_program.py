@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -87,8 +89,19 @@ def _inference(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says about itself while it exports; the module's own warnings stay."""
-    with warnings.catch_warnings():
+    """Without what torch says about itself while it exports; the module's own warnings stay.
+
+    What it prints before it gives up is said in one line by the error.
+    """
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(log.setLevel, level)
         for category in (FutureWarning, DeprecationWarning, UserWarning):
             warnings.filterwarnings("ignore", category=category, module=r"torch(\.|$)|copyreg$")
         yield

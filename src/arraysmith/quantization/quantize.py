@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.networks.operations import Constant
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import calibrated_range, needs_histogram, observe
 from arraysmith.quantization.correction import MAX_SAMPLES, ChannelMeans, correct_biases
@@ -64,6 +67,7 @@ def quantize(
             layer, or a tensor has NaN; it is named.
         InputFileError: samples that do not vary.
     """
+    _check_finite(graph)
     graph = simplified(graph)
     if scheme.equalize:
         graph = equalize(graph)
@@ -87,6 +91,20 @@ def quantize(
     if scheme.bias_correction:
         network = correct_biases(network, graph, samples, means=means, progress=progress)
     return Quantized(network=network, graph=graph, scheme=scheme, float_names=lowered.float_names)
+
+
+def _check_finite(graph: FloatGraph) -> None:
+    """Refuse weights that are NaN or infinite, before they turn up as something else."""
+    for operation in graph.operations:
+        if isinstance(operation, Constant):
+            continue  # a mask may hold them; whether they come through is seen on samples
+        for each in fields(operation):
+            value = getattr(operation, each.name)
+            if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                raise InvalidNetworkError(
+                    f"layer {operation.name!r} holds NaN or infinity in its {each.name}; train the "
+                    "network again, or export it again"
+                )
 
 
 def _ranges(
