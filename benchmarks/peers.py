@@ -49,7 +49,8 @@ from arraysmith.learning.network import float_network
 from arraysmith.learning.torch_import import from_torch
 from arraysmith.learning.training import normalised
 from arraysmith.metrics import sqnr_db
-from arraysmith.quantization.assessment import as_tensors, integer_outputs
+from arraysmith.quantization.assessment import integer_outputs
+from arraysmith.quantization.calibration import tensors_of
 from arraysmith.quantization.int8 import quantize_inputs
 from arraysmith.quantization.modules import QuantNetwork
 from arraysmith.quantization.onnx_integer import integer_model
@@ -392,7 +393,7 @@ def inference(task: Task, network: IntegerNetwork) -> None:
 
     @torch.inference_mode()
     def engine(q: Array) -> Array:
-        found: Array = next(iter(module(as_tensors({given: q})).values())).numpy()
+        found: Array = next(iter(module(tensors_of({given: q})).values())).numpy()
         return found
 
     with tempfile.TemporaryDirectory() as name:
