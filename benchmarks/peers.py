@@ -43,7 +43,7 @@ from torch import nn
 
 from arraysmith.errors import DataUnavailableError, InvalidNetworkError
 from arraysmith.flow.learning import SHIPPED_CHECKPOINT
-from arraysmith.formats.onnx_network import read_network
+from arraysmith.formats.onnx_import import read_network
 from arraysmith.learning import checkpoint, mnist
 from arraysmith.learning.network import float_network
 from arraysmith.learning.torch_import import from_torch
