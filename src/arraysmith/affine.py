@@ -119,11 +119,16 @@ def affine_from_range(
     if scale < np.finfo(np.float32).tiny:  # a constant: any scale will do
         scale = 1.0
     if power_of_two:
-        mantissa, exponent = math.frexp(scale)
-        scale = math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
+        scale = next_power_of_two(scale)
     if not symmetric:
         zero_point = min(max(math.floor(qmin - low / scale + 0.5), qmin), qmax)
     return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax)
+
+
+def next_power_of_two(scale: float) -> float:
+    """The least power of two that is not below a positive number."""
+    mantissa, exponent = math.frexp(scale)
+    return math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
 
 
 def short_scale(scale: float, bits: int = 8) -> float:

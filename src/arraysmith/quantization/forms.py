@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 
 GAIN_BITS = 16
 """Of the widest gain of a layer normalization."""
+BIAS_BITS = 60
+"""Of the widest bias of a layer normalization."""
+MAX_TABLE_WORDS = 1 << 24
+"""Of all tables of a layer: 128 MiB while they are int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,18 +163,32 @@ def _table(site: Site, operation: Elementwise | ChannelAffine | PRelu) -> Intege
         case Elementwise():
             found = apply_steps(operation.steps, torch.from_numpy(reals)).numpy()
         case ChannelAffine():
-            gain, shift = operation.gain.astype(np.float64), operation.shift.astype(np.float64)
-            found = gain[:, None] * reals + shift[:, None]
+            gain, shift = _channels(site, operation.gain, operation.shift)
+            found = gain * reals + shift
         case PRelu():
-            found = np.where(reals > 0, reals, operation.slope.astype(np.float64)[:, None] * reals)
+            (slope,) = _channels(site, operation.slope)
+            found = np.where(reals > 0, reals, slope * reals)
     found = np.nan_to_num(found, posinf=1e30, neginf=-1e30)
     return IntegerTable(
         name=site.name,
         inputs=site.inputs,
-        table=site.output.quantize(found),
+        table=site.output.quantize(found if found.ndim == 1 or len(found) > 1 else found[0]),
         input=x,
         output=site.output,
     )
+
+
+def _channels(site: Site, *numbers: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """(channels, 1) each, or (1, 1) where all channels are alike."""
+    (x,) = site.types
+    alike = all((each == each[0]).all() for each in numbers)
+    channels = 1 if alike else len(numbers[0])
+    if channels << x.bits > MAX_TABLE_WORDS:
+        raise InvalidNetworkError(
+            f"layer {site.name!r}: {channels} tables of {1 << x.bits} words each; give the tensor "
+            f"that it reads ({site.group.first.inputs[0]!r}) fewer bits"
+        )
+    return tuple(each[:channels, None].astype(np.float64) for each in numbers)
 
 
 def _average_pool(site: Site, pool: AveragePool) -> IntegerAveragePool:
@@ -201,23 +219,26 @@ def _mean(site: Site, mean: Mean) -> IntegerMean:
 
 
 def _layer_norm(site: Site, norm: LayerNorm) -> IntegerLayerNorm | FloatIsland:
-    """Integers over the last axis; over several it stays an island."""
-    if norm.gain.ndim > 1:
-        return _island(site, norm)
+    """Integers over the last axis; over several, or where int64 is too small, an island."""
     (x,) = site.types
     size = norm.gain.size
+    epsilon = math.floor(size**3 * norm.epsilon / x.scale**2 + 0.5)
+    squares = size * (size * (x.qmax - x.qmin)) ** 2
+    if norm.gain.ndim > 1 or epsilon >= 1 << 62 or squares + epsilon >= 1 << 63:
+        return _island(site, norm)
     gain = norm.gain.astype(np.float64) / site.output.scale / (1 << FRACTION)
-    _, shift = multiplier_and_shift(max(float(np.abs(gain).max()), 2.0**-40), GAIN_BITS)
+    bias = norm.shift.astype(np.float64) / site.output.scale
+    _, shift = multiplier_and_shift(float(np.abs(gain).max()), GAIN_BITS)
+    # A gain of next to nothing needs no more bits than leave room for the bias.
+    shift = max(min(shift, BIAS_BITS - math.frexp(float(np.abs(bias).max()))[1]), 1)
     return IntegerLayerNorm(
         name=site.name,
         inputs=site.inputs,
         input=x,
         output=site.output,
-        epsilon=math.floor(size**3 * norm.epsilon / x.scale**2 + 0.5),
+        epsilon=epsilon,
         multiplier=np.floor(np.ldexp(gain, shift) + 0.5).astype(np.int64),
-        bias=np.floor(
-            np.ldexp(norm.shift.astype(np.float64) / site.output.scale, shift) + 0.5
-        ).astype(np.int64),
+        bias=np.floor(np.ldexp(bias, shift) + 0.5).astype(np.int64),
         right_shift=shift,
     )
 

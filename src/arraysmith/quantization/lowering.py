@@ -5,6 +5,7 @@ Types come from ranges here, and what has to be on one scale is brought there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,7 @@ from arraysmith.networks.operations import Convolution, Linear, Lookup, Softmax
 from arraysmith.quantization.forms import Site, integer_form
 from arraysmith.quantization.network import IntegerNetwork
 from arraysmith.quantization.norms import IntegerSoftmax
-from arraysmith.quantization.operations import (
-    IntegerRequantize,
-)
+from arraysmith.quantization.operations import IntegerRequantize
 from arraysmith.quantization.scheme import Scales
 from arraysmith.quantization.weighted import lower_weighted
 from arraysmith.quantization.weights import constants
@@ -28,10 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arraysmith.networks.graph import FloatGraph
+    from arraysmith.networks.operations import FloatOperation
     from arraysmith.quantization.operations import IntegerLayer
     from arraysmith.quantization.plan import Choose, Group, Plan
 
 Range = tuple[float, float]
+
+NOTHING = 1e-30
+"""A range that stays below holds nothing but zeros."""
+SCALE_OF_ZEROS = 2.0**-16
+"""Of a constant of zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,8 @@ class _Writer:
         self.graph, self.plan, self.ranges, self.choose = graph, plan, ranges, choose
         self.shapes, self.names = graph.shapes, plan.layers
         self.layers: list[IntegerLayer] = []
+        self.made: dict[str, Affine] = {}
+        """Types that were made of ranges, by owner."""
         self.float_names: dict[str, str] = {}
         self.tensors = {given.name: given.name for given in graph.inputs}
         """Float tensor to the integer tensor that stands for it."""
@@ -91,8 +98,8 @@ class _Writer:
         self.taken = {given.name for given in graph.inputs}
         self.taken |= {group.name for group in plan.groups}
 
-    def wanted(self, tensor: str) -> Affine:
-        """The type that a float tensor shall have."""
+    def wanted(self, tensor: str, maker: FloatOperation | None = None) -> Affine:
+        """The type that a float tensor shall have, when `maker` is about to compute it."""
         if tensor in self.graph.types:
             return self.graph.types[tensor]
         owner = self.plan.owners.get(tensor)
@@ -100,8 +107,18 @@ class _Writer:
             raise InvalidNetworkError(f"layer {tensor!r}: nothing says its range")
         if owner in self.graph.types:
             return self.graph.types[owner]
+        if owner not in self.made:
+            self.made[owner] = self._from_range(owner, maker)
+        return self.made[owner]
+
+    def _from_range(self, owner: str, maker: FloatOperation | None) -> Affine:
         scheme = self.choose(self.names.get(owner, owner))
         low, high = self.ranges[owner]
+        if maker is not None and max(-low, high) < NOTHING:
+            # All zeros: any scale will do for them, but not for what they are added to.
+            scales = [self.read(tensor, maker.name).scale for tensor in maker.inputs]
+            half = math.ldexp(max(scales, default=SCALE_OF_ZEROS), scheme.activation_bits - 1)
+            low, high = -half, half
         return affine_from_range(
             low,
             high,
@@ -120,7 +137,12 @@ class _Writer:
     def write(self, group: Group) -> None:
         """Append the integer form of a group."""
         before = len(self.layers)
-        self._write(group)
+        try:
+            self._write(group)
+        except InvalidNetworkError as error:
+            if repr(group.name) in str(error):
+                raise
+            raise InvalidNetworkError(f"layer {group.name!r}: {error}") from error
         last = self.layers[-1].name
         self.tensors[group.tensor] = last
         for layer in self.layers[before:]:
@@ -138,7 +160,7 @@ class _Writer:
             self._move(group, inputs)
             return
         if isinstance(first, Convolution | Linear):
-            out = None if group.name in self.plan.logits else self.wanted(group.tensor)
+            out = None if group.name in self.plan.logits else self.wanted(group.tensor, first)
             layer = lower_weighted(
                 group,
                 inputs,
@@ -152,8 +174,8 @@ class _Writer:
         if isinstance(first, Softmax):
             self._softmax(group, first, inputs)
             return
-        y = self.wanted(group.tensor)
         row_numbers = isinstance(first, Lookup)
+        y = self.wanted(group.tensor, None if row_numbers else first)
         site = Site(
             group=group,
             inputs=inputs,
@@ -187,8 +209,8 @@ class _Writer:
         """A move keeps the type; what it joins or was given is brought to one scale."""
         first = group.first
         wanted = None
-        if isinstance(first, Concat):
-            wanted = self.wanted(group.tensor)
+        if isinstance(first, Concat) and group.tensor in self.plan.owners:
+            wanted = self.wanted(group.tensor, first)
             inputs = tuple(
                 tensor
                 if self.types[tensor] == wanted
@@ -213,7 +235,10 @@ class _Writer:
         x = self.types[tensor]
         if x is None or y is None:
             raise InvalidNetworkError(f"layer {name!r}: a tensor without a scale")
-        real = constants(x.scale / y.scale, self.choose(name))
+        factor, scheme = x.scale / y.scale, self.choose(name)
+        if factor >= 1 and scheme.scales is Scales.SHIFT:  # a shift to the left: m is 2^k
+            scheme = replace(scheme, scales=Scales.POW2)
+        real = constants(factor, scheme)
         layer = IntegerRequantize(
             name=name, inputs=(tensor,), input=x, output=y, requantization=real
         )

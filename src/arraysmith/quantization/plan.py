@@ -172,7 +172,7 @@ def _grown(graph: FloatGraph, readers: Readers, operation: FloatOperation, choos
     if weighted or isinstance(operation, Add | Mul):
         take(lambda each: isinstance(each, Elementwise) and clipped(each.steps) is not None)
     if isinstance(operation, Convolution):
-        if len(members) > 1:
+        if len(members) > 1 and operation.name not in graph.weight_types:
             take(lambda each: isinstance(each, ChannelAffine))
         if choose(operation.name).fuse_pool:
             take(_is_plain_pool)
@@ -216,9 +216,12 @@ def _owners(
 ) -> dict[str, str]:
     """Whose range the type of every tensor is made from; a moved tensor's is its source's."""
     owners = {given.name: given.name for given in graph.inputs if not given.rows}
+    rows = {given.name for given in graph.inputs if given.rows}
     for group in groups:
         first = group.first
-        if isinstance(first, MOVES) and not isinstance(first, Concat):
+        if isinstance(first, MOVES) and rows.intersection(first.inputs):
+            rows.add(group.tensor)
+        elif isinstance(first, MOVES) and not isinstance(first, Concat):
             if first.inputs[0] in owners:
                 owners[group.tensor] = owners[first.inputs[0]]
         elif group.name not in logits and not isinstance(first, Softmax):

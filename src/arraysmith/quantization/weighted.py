@@ -21,7 +21,6 @@ from arraysmith.quantization.products import (
     IntegerLinear,
 )
 from arraysmith.quantization.weights import (
-    BIAS_BITS,
     constants,
     given_weights,
     quantized_bias,
@@ -37,8 +36,13 @@ if TYPE_CHECKING:
     from arraysmith.quantization.plan import Group
     from arraysmith.quantization.scheme import Scheme
 
-SHIFT_ALONE_BITS = 16
-"""What the shift of a channel without a gain is, on an accumulator that is always 0."""
+BIAS_BITS = 28
+"""What biases of all pooled accumulators together fit, well within int32; a weight scale is widened
+until they do."""
+SHIFT_ALONE_BITS = 20
+"""What the shift of a channel without a gain fits, on an accumulator that is clamped to 0."""
+NO_GAIN = 1e-30
+"""A gain below is none."""
 
 
 def lower_weighted(
@@ -62,25 +66,27 @@ def lower_weighted(
     """
     first = group.first
     assert isinstance(first, Convolution | Linear)  # noqa: S101 (the plan's business)
-    trained = _trained(first, group.affine, x, scheme)
-    if given is not None and group.affine is None:
+    trained = _trained(first, group.affine, x, y, scheme)
+    area = group.pool ** (first.weight.ndim - 2)
+    if given is not None:
         weights = given_weights(trained.weight, given)
     else:
+        largest = np.maximum(np.abs(trained.bias), np.abs(trained.shift) / trained.gain)
         weights = quantized_weights(
             trained.weight,
-            trained.bias,
-            x,
+            largest * area / x.scale / (1 << BIAS_BITS),
             scheme,
             per_channel=y is not None and (scheme.per_channel or group.affine is not None),
-            gain=trained.gain if group.affine else None,
+            gain=trained.gain,
+            unused=1.0 if y is None else y.scale / x.scale / (1 << 8),
         )
     scale = x.scale * weights.scale
-    in_accumulator = y is not None and (group.affine is not None or (group.pool > 1))
+    in_accumulator = y is not None and (group.affine is not None or group.pool > 1)
     clip = group.clip if y is not None and group.affine is None else None
     low, high = (None, None) if y is None else clamp_ends(clip, y)
     activation = None
     if in_accumulator and group.clip:
-        activation = _activation(group.clip, trained, scale)
+        activation = _activation(group.clip, trained, scale, x.scale * weights.worth)
     layer: dict[str, Any] = {
         "name": group.name,
         "inputs": inputs,
@@ -97,8 +103,7 @@ def lower_weighted(
         "high": high,
     }
     if y is not None:
-        area = group.pool ** (first.weight.ndim - 2)
-        factors = trained.gain * scale / y.scale / area
+        factors = x.scale * weights.worth / y.scale / area
         alike = len(set(factors.tolist())) == 1
         layer["requantization"] = constants(factors[:1] if alike else factors, scheme)
     if isinstance(first, Linear):
@@ -115,43 +120,58 @@ class _Trained:
     gain: NDArray[np.float64]
     shift: NDArray[np.float64]
     negated: NDArray[np.bool_]
+    dead: NDArray[np.bool_]
+    """Nothing but the shift: the gain is one that suits it, and the clip is to 0."""
 
 
 def _trained(
-    first: Convolution | Linear, affine: ChannelAffine | None, x: Affine, scheme: Scheme
+    first: Convolution | Linear,
+    affine: ChannelAffine | None,
+    x: Affine,
+    y: Affine | None,
+    scheme: Scheme,
 ) -> _Trained:
     weight, bias = first.weight.astype(np.float64), first.bias.astype(np.float64)
-    if affine is None:
+    if affine is None or y is None:
         none = np.zeros(len(bias))
-        return _Trained(weight=weight, bias=bias, gain=none + 1, shift=none, negated=none > 0)
+        no = none > 0
+        return _Trained(weight=weight, bias=bias, gain=none + 1, shift=none, negated=no, dead=no)
     gain, shift = affine.gain.astype(np.float64), affine.shift.astype(np.float64)
-    negated = gain < 0
+    negated, dead = gain < 0, np.abs(gain) < NO_GAIN
     sign = np.where(negated, -1.0, 1.0)
-    gain = np.abs(gain)
-    # A channel that is nothing but its shift: its weights are nothing against what it adds.
     rows = weight.reshape(len(weight), -1)
-    steps = x.scale * (rows.max(1) - rows.min(1)) / (1 << scheme.weight_bits)
-    dead = gain * steps * (1 << BIAS_BITS) <= np.abs(shift)
-    alone = np.abs(shift) / (x.scale * (1 << SHIFT_ALONE_BITS))
+    reach = np.maximum(rows.max(1), 0) - np.minimum(rows.min(1), 0)
+    step = x.scale * np.where(reach > 0, reach / (1 << scheme.weight_bits), 1.0)
+    suits = np.maximum(np.abs(shift), y.scale) / (1 << SHIFT_ALONE_BITS) / step
     return _Trained(
-        weight=weight * np.where(dead, 0.0, sign).reshape(-1, *(1,) * (weight.ndim - 1)),
-        bias=np.where(dead, 0.0, bias * sign),
-        gain=np.where(dead, alone, gain),
+        weight=weight * sign.reshape(-1, *(1,) * (weight.ndim - 1)),
+        bias=bias * sign,
+        gain=np.where(dead, suits, np.abs(gain)),
         shift=shift,
         negated=negated,
+        dead=dead,
     )
 
 
 def _activation(
-    clip: tuple[float, float], trained: _Trained, scale: NDArray[np.float64]
+    clip: tuple[float, float],
+    trained: _Trained,
+    scale: NDArray[np.float64],
+    worth: NDArray[np.float64],
 ) -> Activation:
-    """A clip and a shift on the accumulator's scale; a negated channel is clipped the other way."""
-    low, high = (np.full(len(scale), end) for end in clip)
+    """A clip and a shift on the accumulator's scale; a negated channel is clipped the other way.
+
+    Args:
+        clip: of the reals.
+        trained: the reals.
+        scale: (out,): of the accumulator.
+        worth: (out,): the same behind the gain.
+    """
+    low, high = (np.where(trained.dead, 0.0, end) for end in clip)
     low, high = np.where(trained.negated, -high, low), np.where(trained.negated, -low, high)
-    worth = trained.gain * scale
-    bias = np.divide(trained.shift, worth, out=np.zeros_like(worth), where=worth > 0)
     ends = (np.clip(end / scale, INT32_MIN, INT32_MAX) for end in (low, high))
-    low_q, high_q, bias_q = (np.floor(each + 0.5).astype(np.int64) for each in (*ends, bias))
+    numbers = (*ends, trained.shift / worth)
+    low_q, high_q, bias_q = (np.floor(each + 0.5).astype(np.int64) for each in numbers)
     return Activation(low=low_q, high=high_q, bias=bias_q)
 
 

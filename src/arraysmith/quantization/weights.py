@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from arraysmith.affine import (
     Affine,
-    affine_from_range,
     integer_range,
+    next_power_of_two,
     requantization,
     short_scale,
 )
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from arraysmith.networks.graph import WeightType
     from arraysmith.quantization.scheme import Scheme
 
-BIAS_BITS = 28
-"""A weight scale is widened until the bias on it fits these, well within int32."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Weights:
@@ -37,43 +35,51 @@ class Weights:
     scale: NDArray[np.float64]
     zero_point: NDArray[np.int64]
     bits: int
+    worth: NDArray[np.float64]
+    """(out,): the scale times the gain behind the clip, as it was chosen: a power of two exactly
+    where one is wanted."""
 
 
 def quantized_weights(
     real: NDArray[np.float64],
-    bias: NDArray[np.float64],
-    x: Affine,
+    least: NDArray[np.float64],
     scheme: Scheme,
     *,
     per_channel: bool,
-    gain: NDArray[np.float64] | None = None,
+    gain: NDArray[np.float64],
+    unused: float,
 ) -> Weights:
     """Integers of weights.
 
     Args:
         real: (out, …).
-        bias: (out,), which has to fit the accumulator's scale too.
-        x: the type of the input.
+        least: (out,): the finest scale on which the channel's other numbers fit the accumulator.
         scheme: the choices.
-        per_channel: a scale for each output channel, else one for all.
+        per_channel: a scale for each output channel, else one for all, and gains of 1.
         gain: (out,) positive: what the accumulator is multiplied by behind its clip; the product of
             it and the scale is then what has to be a power of two or short.
+        unused: that product where all weights are 0 and any scale will do.
+
+    Raises:
+        InvalidNetworkError: a weight is not finite.
     """
+    if not np.isfinite(real).all():
+        raise InvalidNetworkError("a weight is NaN or infinite; train the network again")
     channels = real.reshape(len(real), -1)
     groups = channels if per_channel else channels.reshape(1, -1)
-    biases = np.abs(bias) if per_channel else np.abs(bias).max(keepdims=True)
-    gains = np.ones(len(real)) if gain is None else gain
+    finest = least if per_channel else least.max(keepdims=True)
     found = [
-        _affine(group, float(largest) / x.scale, scheme, float(worth))
-        for group, largest, worth in zip(groups, biases, gains, strict=False)
+        _affine(group, float(fine), float(worth), scheme, unused)
+        for group, fine, worth in zip(groups, finest, gain[: len(groups)], strict=True)
     ]
     found = found if per_channel else found * len(real)
-    q = np.stack([each.quantize(channel) for each, channel in zip(found, real, strict=True)])
+    q = np.stack([each.quantize(row) for (each, _), row in zip(found, real, strict=True)])
     return Weights(
         q=q.astype(np.int16),
-        scale=np.array([each.scale for each in found]),
-        zero_point=np.array([each.zero_point for each in found], np.int64),
+        scale=np.array([each.scale for each, _ in found]),
+        zero_point=np.array([each.zero_point for each, _ in found], np.int64),
         bits=scheme.weight_bits,
+        worth=np.array([worth for _, worth in found]),
     )
 
 
@@ -91,39 +97,28 @@ def given_weights(real: NDArray[np.float64], given: WeightType) -> Weights:
         scale=scale.astype(np.float64),
         zero_point=zero_point.astype(np.int64) - moved,
         bits=given.bits,
+        worth=scale.astype(np.float64),
     )
 
 
-def _affine(group: NDArray[np.float64], bias: float, scheme: Scheme, gain: float) -> Affine:
-    """The `Affine` of a group of weights whose scale also holds a bias (over the input's scale)."""
-    low, high = float(group.min()), float(group.max())
+def _affine(
+    group: NDArray[np.float64], least: float, gain: float, scheme: Scheme, unused: float
+) -> tuple[Affine, float]:
+    """The `Affine` of a group of weights, on a scale of at least `least`, and scale times gain."""
     qmin, qmax = integer_range(scheme.weight_bits)
-    finest = bias / (1 << BIAS_BITS)
-    widened = finest * (qmax - qmin)
-    if high - low < widened:
-        # Nearly nothing but a bias: the range widens on the side where the weights are.
-        low, high = (low, low + widened) if high > -low else (high - widened, high)
-    found = affine_from_range(
-        low,
-        high,
-        symmetric=scheme.symmetric_weights,
-        power_of_two=scheme.scales is Scales.SHIFT and gain == 1,
-        bits=scheme.weight_bits,
-    )
-    if scheme.scales is not Scales.POW2 and gain == 1:
-        return found
-    if scheme.scales is Scales.FREE:
-        return found
-    scale = found.scale * gain
-    if scheme.scales is Scales.POW2:
-        scale = short_scale(scale)
-    else:
-        scale = affine_from_range(0, scale * (qmax - qmin), power_of_two=True).scale
-    scale /= gain
-    zero_point = found.zero_point
-    if not scheme.symmetric_weights:
-        zero_point = int(np.clip(np.floor(qmin - min(low, 0.0) / scale + 0.5), qmin, qmax))
-    return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax)
+    low, high = min(float(group.min()), 0.0), max(float(group.max()), 0.0)
+    symmetric = scheme.symmetric_weights
+    scale = max(high / qmax, low / qmin) if symmetric else (high - low) / (qmax - qmin)
+    scale = max(scale, least)
+    worth = scale * gain
+    if worth < np.finfo(np.float32).tiny:
+        worth = unused
+        scale = worth / gain
+    if scheme.scales is not Scales.FREE:
+        worth = short_scale(worth) if scheme.scales is Scales.POW2 else next_power_of_two(worth)
+        scale = worth / gain
+    zero_point = 0 if symmetric else math.floor(qmin - low / scale + 0.5)
+    return Affine(scale=scale, zero_point=zero_point, qmin=qmin, qmax=qmax), worth
 
 
 def quantized_bias(
