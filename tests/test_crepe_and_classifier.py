@@ -13,7 +13,7 @@ from support import absent
 
 import arraysmith
 from arraysmith.errors import DataUnavailableError
-from arraysmith.formats.onnx_network import read_network
+from arraysmith.formats.onnx_import import read_network
 from arraysmith.learning import float_graph
 from arraysmith.learning.torch_import import from_torch
 from arraysmith.quantization import model_file

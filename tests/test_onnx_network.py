@@ -14,7 +14,7 @@ from onnx_models import saved, value
 
 from arraysmith.affine import Affine
 from arraysmith.errors import InputFileError
-from arraysmith.formats.onnx_network import read_network
+from arraysmith.formats.onnx_import import read_network
 from arraysmith.learning.float_graph import evaluate, run
 from arraysmith.networks.functions import Function
 from arraysmith.networks.moves import MaxPool

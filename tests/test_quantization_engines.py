@@ -14,11 +14,14 @@ from arraysmith.errors import InvalidNetworkError
 from arraysmith.networks.graph import Input
 from arraysmith.networks.moves import Reshape
 from arraysmith.networks.windows import Windows
-from arraysmith.quantization import int8, modules, torch_functions, torch_products, torch_rescaling
+from arraysmith.quantization import int8, modules
 from arraysmith.quantization.modules import QuantNetwork, predict, product_dtype
 from arraysmith.quantization.network import IntegerNetwork
 from arraysmith.quantization.operations import IntegerAveragePool, IntegerTable
 from arraysmith.quantization.products import Activation, IntegerConvolution, IntegerLinear
+from arraysmith.quantization.torch_engine import functions as torch_functions
+from arraysmith.quantization.torch_engine import products as torch_products
+from arraysmith.quantization.torch_engine import rescaling as torch_rescaling
 
 PIXELS = Affine(scale=1.0, zero_point=3, qmin=0, qmax=255)
 MIDDLE = Affine(scale=0.1, zero_point=-5)

@@ -13,8 +13,8 @@ from arraysmith.networks.windows import Windows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_draft import Tensor
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.draft import Tensor
+    from arraysmith.formats.onnx_import.site import Site
 
 Shape = tuple[int, ...]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from arraysmith.learning.torch_site import Value
+from arraysmith.learning.torch_import.site import Value
 from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.operations import PRelu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arraysmith.learning.torch_site import Operand, Site
+    from arraysmith.learning.torch_import.site import Operand, Site
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Klambauer et al., NIPS 2017."""

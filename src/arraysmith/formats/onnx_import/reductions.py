@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.formats.onnx_functions import step
-from arraysmith.formats.onnx_windows import greatest
+from arraysmith.formats.onnx_import.functions import step
+from arraysmith.formats.onnx_import.windows import greatest
 from arraysmith.networks.functions import Function
 from arraysmith.networks.moves import Reshape
 from arraysmith.networks.operations import (
@@ -22,8 +22,8 @@ from arraysmith.networks.operations import (
 )
 
 if TYPE_CHECKING:
-    from arraysmith.formats.onnx_draft import Tensor
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.draft import Tensor
+    from arraysmith.formats.onnx_import.site import Site
 
 Shape = tuple[int, ...]
 

@@ -14,16 +14,16 @@ import numpy as np
 import onnx
 
 from arraysmith.affine import MAX_BITS, MIN_BITS, Affine, integer_range
-from arraysmith.formats.onnx_draft import Stored
-from arraysmith.formats.onnx_functions import step
+from arraysmith.formats.onnx_import.draft import Stored
+from arraysmith.formats.onnx_import.functions import step
 from arraysmith.networks.functions import Function
 from arraysmith.networks.operations import Elementwise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_draft import Tensor
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.draft import Tensor
+    from arraysmith.formats.onnx_import.site import Site
 
 
 def quantize(site: Site) -> None:

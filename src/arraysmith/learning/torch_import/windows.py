@@ -13,7 +13,7 @@ from arraysmith.networks.windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arraysmith.learning.torch_site import Operand, Shape, Site, Value
+    from arraysmith.learning.torch_import.site import Operand, Shape, Site, Value
 
 Sizes = int | list[int]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.formats.onnx_weights import as_reals
+from arraysmith.formats.onnx_import.weights import as_reals
 from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.operations import (
     Add,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_draft import Tensor
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.draft import Tensor
+    from arraysmith.formats.onnx_import.site import Site
 
 _SELU = (1.6732632423543772848, 1.0507009873554804934)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from arraysmith.learning.torch_arithmetic import scaled, shifted
-from arraysmith.learning.torch_site import MASKED, Value, rank_of
+from arraysmith.learning.torch_import.arithmetic import scaled, shifted
+from arraysmith.learning.torch_import.site import MASKED, Value, rank_of
 from arraysmith.networks.operations import Add, Linear, MatMul, Softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arraysmith.learning.torch_site import Operand, Site
+    from arraysmith.learning.torch_import.site import Operand, Site
 
 
 def _linear(site: Site, *, x: Operand, weight: Operand, bias: Operand | None = None) -> Value:

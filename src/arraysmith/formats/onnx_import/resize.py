@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.formats.onnx_moves import MAX_INDICES, take
+from arraysmith.formats.onnx_import.moves import MAX_INDICES, take
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.site import Site
 
 Shape = tuple[int, ...]
 _ROUNDED = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")

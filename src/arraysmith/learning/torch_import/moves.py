@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from arraysmith.learning.torch_site import Value, rank_of
+from arraysmith.learning.torch_import.site import Value, rank_of
 from arraysmith.networks.moves import Concat, Expand, Pad
 from arraysmith.networks.operations import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from arraysmith.learning.torch_site import Operand, Site
+    from arraysmith.learning.torch_import.site import Operand, Site
 
 
 def _passed(_: Site, *, x: Value, **__: object) -> Value:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from arraysmith.affine import Affine
     from arraysmith.formats.onnx_graph import Node
-    from arraysmith.formats.onnx_weights import Store
+    from arraysmith.formats.onnx_import.weights import Store
     from arraysmith.networks.graph import Input, WeightType
     from arraysmith.networks.operations import FloatOperation
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.formats.onnx_weights import as_reals
+from arraysmith.formats.onnx_import.weights import as_reals
 from arraysmith.networks.functions import Function, Step
 from arraysmith.networks.moves import Reshape, Take, Transpose
 from arraysmith.networks.operations import Add, Elementwise, Linear, Lookup, MatMul
@@ -15,8 +15,8 @@ from arraysmith.networks.operations import Add, Elementwise, Linear, Lookup, Mat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_draft import Tensor
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.draft import Tensor
+    from arraysmith.formats.onnx_import.site import Site
 
     Reals = NDArray[np.float32]
 

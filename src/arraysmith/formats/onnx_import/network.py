@@ -14,22 +14,22 @@ from onnx import TensorProto
 
 from arraysmith.affine import Affine
 from arraysmith.errors import InputFileError, InvalidNetworkError
-from arraysmith.formats import (
-    onnx_functions,
-    onnx_moves,
-    onnx_products,
-    onnx_quantized,
-    onnx_reductions,
-    onnx_resize,
-    onnx_windows,
-)
-from arraysmith.formats.onnx_draft import BUDGET_PER_BYTE, Draft, Tensor, human_names
-from arraysmith.formats.onnx_folding import constant_value, fold, is_foldable
 from arraysmith.formats.onnx_graph import checked_nodes, parsed
-from arraysmith.formats.onnx_patterns import composed
+from arraysmith.formats.onnx_import import (
+    functions,
+    moves,
+    products,
+    quantized,
+    reductions,
+    resize,
+    windows,
+)
+from arraysmith.formats.onnx_import.draft import BUDGET_PER_BYTE, Draft, Tensor, human_names
+from arraysmith.formats.onnx_import.folding import constant_value, fold, is_foldable
+from arraysmith.formats.onnx_import.patterns import composed
+from arraysmith.formats.onnx_import.site import MAX_WORDS, Site
+from arraysmith.formats.onnx_import.weights import Store
 from arraysmith.formats.onnx_shapes import printable, set_inputs
-from arraysmith.formats.onnx_site import MAX_WORDS, Site
-from arraysmith.formats.onnx_weights import Store
 from arraysmith.networks.graph import FloatGraph, Input, inferred_shapes
 from arraysmith.networks.moves import Reshape
 
@@ -258,55 +258,55 @@ def _output(draft: Draft, operations: dict[str, FloatOperation], name: str) -> s
 
 
 _READ: dict[str, Callable[[Site], None]] = {
-    **dict.fromkeys(onnx_functions.FUNCTIONS, onnx_functions.function),
-    "Add": onnx_functions.total,
-    "AveragePool": onnx_windows.pool,
-    "BatchNormalization": onnx_functions.batch_normalization,
-    "Cast": onnx_moves.cast,
-    "Concat": onnx_moves.concat,
-    "Conv": onnx_windows.convolution,
-    "ConvTranspose": onnx_windows.transposed_convolution,
-    "DepthToSpace": onnx_moves.depth_to_space,
-    "DequantizeLinear": onnx_quantized.dequantize,
-    "Div": onnx_functions.quotient,
-    "Dropout": onnx_moves.same,
-    "Expand": onnx_moves.expand,
-    "Flatten": onnx_moves.flatten,
-    "Gather": onnx_products.gather,
-    "Gemm": onnx_products.gemm,
-    "GlobalAveragePool": onnx_windows.global_pool,
-    "GlobalMaxPool": onnx_windows.global_pool,
-    "GroupNormalization": onnx_reductions.image_normalization,
-    "Identity": onnx_moves.same,
-    "InstanceNormalization": onnx_reductions.image_normalization,
-    "LayerNormalization": onnx_reductions.layer_normalization,
-    "LogSoftmax": onnx_reductions.softmax,
-    "MatMul": onnx_products.matmul,
-    "Max": onnx_functions.extreme,
-    "MaxPool": onnx_windows.pool,
-    "Mean": onnx_functions.mean_of_tensors,
-    "Min": onnx_functions.extreme,
-    "Mul": onnx_functions.product,
-    "PRelu": onnx_functions.prelu,
-    "Pad": onnx_moves.pad,
-    "Pow": onnx_functions.power,
-    "QuantizeLinear": onnx_quantized.quantize,
-    "ReduceMax": onnx_reductions.reduction,
-    "ReduceMean": onnx_reductions.reduction,
-    "ReduceSum": onnx_reductions.reduction,
-    "Reshape": onnx_moves.reshape,
-    "Resize": onnx_resize.resize,
-    "Slice": onnx_moves.slice_,
-    "Softmax": onnx_reductions.softmax,
-    "SpaceToDepth": onnx_moves.depth_to_space,
-    "Split": onnx_moves.split,
-    "Squeeze": onnx_moves.squeeze,
-    "Sub": onnx_functions.total,
-    "Sum": onnx_functions.total,
-    "Tile": onnx_moves.tile,
-    "Transpose": onnx_moves.transpose,
-    "Unsqueeze": onnx_moves.unsqueeze,
-    "Upsample": onnx_resize.resize,
+    **dict.fromkeys(functions.FUNCTIONS, functions.function),
+    "Add": functions.total,
+    "AveragePool": windows.pool,
+    "BatchNormalization": functions.batch_normalization,
+    "Cast": moves.cast,
+    "Concat": moves.concat,
+    "Conv": windows.convolution,
+    "ConvTranspose": windows.transposed_convolution,
+    "DepthToSpace": moves.depth_to_space,
+    "DequantizeLinear": quantized.dequantize,
+    "Div": functions.quotient,
+    "Dropout": moves.same,
+    "Expand": moves.expand,
+    "Flatten": moves.flatten,
+    "Gather": products.gather,
+    "Gemm": products.gemm,
+    "GlobalAveragePool": windows.global_pool,
+    "GlobalMaxPool": windows.global_pool,
+    "GroupNormalization": reductions.image_normalization,
+    "Identity": moves.same,
+    "InstanceNormalization": reductions.image_normalization,
+    "LayerNormalization": reductions.layer_normalization,
+    "LogSoftmax": reductions.softmax,
+    "MatMul": products.matmul,
+    "Max": functions.extreme,
+    "MaxPool": windows.pool,
+    "Mean": functions.mean_of_tensors,
+    "Min": functions.extreme,
+    "Mul": functions.product,
+    "PRelu": functions.prelu,
+    "Pad": moves.pad,
+    "Pow": functions.power,
+    "QuantizeLinear": quantized.quantize,
+    "ReduceMax": reductions.reduction,
+    "ReduceMean": reductions.reduction,
+    "ReduceSum": reductions.reduction,
+    "Reshape": moves.reshape,
+    "Resize": resize.resize,
+    "Slice": moves.slice_,
+    "Softmax": reductions.softmax,
+    "SpaceToDepth": moves.depth_to_space,
+    "Split": moves.split,
+    "Squeeze": moves.squeeze,
+    "Sub": functions.total,
+    "Sum": functions.total,
+    "Tile": moves.tile,
+    "Transpose": moves.transpose,
+    "Unsqueeze": moves.unsqueeze,
+    "Upsample": resize.resize,
 }
 """How a node is read, by its type."""
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from arraysmith.quantization.torch_moves import aligned, padded
-from arraysmith.quantization.torch_rescaling import Rescale, centred, product_dtype, tensor
+from arraysmith.quantization.torch_engine.moves import aligned, padded
+from arraysmith.quantization.torch_engine.rescaling import Rescale, centred, product_dtype, tensor
 
 if TYPE_CHECKING:
     from arraysmith.quantization.operations import IntegerMatMul

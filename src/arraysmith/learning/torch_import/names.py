@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from arraysmith.learning.torch_site import Recorded
+    from arraysmith.learning.torch_import.site import Recorded
     from arraysmith.networks.operations import FloatOperation
 
 MAX_LENGTH = 100

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from arraysmith.learning.torch_functions import power_steps, step
-from arraysmith.learning.torch_site import MASKED, NEVER, Operand, Value, rank_of
+from arraysmith.learning.torch_import.functions import power_steps, step
+from arraysmith.learning.torch_import.site import MASKED, NEVER, Operand, Value, rank_of
 from arraysmith.networks.functions import Function
 from arraysmith.networks.operations import (
     Add,
@@ -23,7 +23,7 @@ from arraysmith.networks.operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arraysmith.learning.torch_site import Shape, Site
+    from arraysmith.learning.torch_import.site import Shape, Site
 
 Number = int | float
 Term = Operand | Number

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from arraysmith.formats.onnx_site import Site
+    from arraysmith.formats.onnx_import.site import Site
 
 MAX_CONSTANT = 1 << 28
 """Words of a constant that a few numbers make."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraysmith.learning.torch_arithmetic import scaled
-from arraysmith.learning.torch_functions import power_steps, step
+from arraysmith.learning.torch_import.arithmetic import scaled
+from arraysmith.learning.torch_import.functions import power_steps, step
 from arraysmith.networks.functions import Function
 from arraysmith.networks.operations import (
     Add,
@@ -23,7 +23,7 @@ from arraysmith.networks.operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from arraysmith.learning.torch_site import Operand, Site, Value
+    from arraysmith.learning.torch_import.site import Operand, Site, Value
 
 
 def _numbers(

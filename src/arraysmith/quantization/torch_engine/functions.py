@@ -1,6 +1,6 @@
 """What an integer network computes beside products, in torch.
 
-Floats stand for integers where that is proven exact, as in `torch_rescaling`. So do quotients: for
+Floats stand for integers where that is proven exact, as in `rescaling`. So do quotients: for
 integers |a| + b < 2^53 and b > 0, a / b is either whole or at least 1/b away from every whole
 number k, which is more than half a step of float64 at k (|k|·b ≤ |a| + b). The rounded quotient
 cannot reach k, and its floor is a // b.
@@ -18,8 +18,8 @@ from torch import nn
 
 from arraysmith.quantization.islands import run_island
 from arraysmith.quantization.norms import FRACTION
-from arraysmith.quantization.torch_moves import aligned, combined
-from arraysmith.quantization.torch_rescaling import (
+from arraysmith.quantization.torch_engine.moves import aligned, combined
+from arraysmith.quantization.torch_engine.rescaling import (
     FLOAT64_EXACT,
     Rescale,
     centred,

@@ -13,7 +13,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.learning.torch_attention import batch_first
+from arraysmith.learning.torch_import.attention import batch_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

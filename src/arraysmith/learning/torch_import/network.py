@@ -17,15 +17,15 @@ from torch.export.graph_signature import OutputKind
 
 from arraysmith.affine import Affine
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.learning.torch_arithmetic import ARITHMETIC
-from arraysmith.learning.torch_functions import FUNCTIONS
-from arraysmith.learning.torch_moves import MOVES
-from arraysmith.learning.torch_names import final_names, reaching, renamed, unique_name
-from arraysmith.learning.torch_norms import NORMS
-from arraysmith.learning.torch_products import PRODUCTS
-from arraysmith.learning.torch_program import BATCH, constants, exported
-from arraysmith.learning.torch_site import Recording, Site, Value
-from arraysmith.learning.torch_windows import WINDOWS
+from arraysmith.learning.torch_import.arithmetic import ARITHMETIC
+from arraysmith.learning.torch_import.functions import FUNCTIONS
+from arraysmith.learning.torch_import.moves import MOVES
+from arraysmith.learning.torch_import.names import final_names, reaching, renamed, unique_name
+from arraysmith.learning.torch_import.norms import NORMS
+from arraysmith.learning.torch_import.products import PRODUCTS
+from arraysmith.learning.torch_import.program import BATCH, constants, exported
+from arraysmith.learning.torch_import.site import Recording, Site, Value
+from arraysmith.learning.torch_import.windows import WINDOWS
 from arraysmith.networks.graph import FloatGraph, Input
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from arraysmith.learning.torch_program import Example
+    from arraysmith.learning.torch_import.program import Example
 
 _READ: dict[str, Callable[..., Any]] = {
     **MOVES,

@@ -14,9 +14,9 @@ import numpy as np
 from onnx import AttributeProto
 
 from arraysmith.errors import InputFileError
-from arraysmith.formats.onnx_draft import Tensor
+from arraysmith.formats.onnx_import.draft import Tensor
+from arraysmith.formats.onnx_import.weights import as_reals
 from arraysmith.formats.onnx_shapes import printable
-from arraysmith.formats.onnx_weights import as_reals
 from arraysmith.networks.graph import WeightType
 from arraysmith.networks.moves import MOVES
 from arraysmith.networks.operations import Constant
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import NodeProto
 
-    from arraysmith.formats.onnx_draft import Draft
     from arraysmith.formats.onnx_graph import Node
+    from arraysmith.formats.onnx_import.draft import Draft
     from arraysmith.networks.operations import FloatOperation
 
 Shape = tuple[int, ...]
