@@ -17,14 +17,17 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from onnx_models import value
+from rich.console import Console
 from support import EVIL
 from torch import nn
 
 import arraysmith
-from arraysmith.cli import main
+from arraysmith.cli import main, terminal
 from arraysmith.errors import InputFileError, InvalidNetworkError
 from arraysmith.flow import back_ends
+from arraysmith.metrics import Quantization
 from arraysmith.quantization.scheme import Scales, Scheme
+from arraysmith.reporting import quantization_tables
 from arraysmith.store import RunFolder
 
 SHAPE = (3, 12, 12)
@@ -270,6 +273,35 @@ def test_overrides_choose_for_single_layers(arraysmith_says):
     assert "Chosen otherwise: stem, res*." in Path("run", "report.html").read_text()
 
 
+def test_the_table_says_what_was_chosen(arraysmith_says):
+    """Only choices that are not the default's are listed."""
+    quantize = ("quantize", "net.onnx", "--samples", "images.npz", "-o", "run")
+    assert "Scheme: default." in arraysmith_says(*quantize)[1]
+    out = arraysmith_says(*quantize, "--weight-bits", "6", "--per-tensor")[1]
+    assert "Scheme: default, changed: per_channel False, weight_bits 6." in out
+    assert (
+        "Scheme: percentile: calibration percentile."
+        in arraysmith_says(*quantize, "--scheme", "percentile")[1]
+    )
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_the_table_of_layers_fits_a_terminal(arraysmith_says, monkeypatch, width):
+    """What is essential stays whole; what is left out is named."""
+    arraysmith_says("quantize", "net.onnx", "--samples", "images.npz", "-o", "run")
+    facts = RunFolder(Path("run")).facts("quantization", Quantization)
+    narrow = {"width": width}
+    monkeypatch.setattr(terminal, "Console", lambda **given: Console(**(given | narrow)))
+    out = io.StringIO()
+    with redirect_stdout(out):
+        terminal.show_table(quantization_tables.quantized_layers(facts))
+    table = out.getvalue().split("(left out")[0].splitlines()
+    assert len(table) == 3 + 6  # title, headings, line; no row wraps
+    assert max(map(len, table)) <= width
+    for name in ("kind", "output range", "bits", "SQNR dB", "signed bits"):
+        assert name in table[1]
+
+
 def test_islands_are_named_and_can_be_refused(arraysmith_says, folder):
     """What runs in floats is said; --integer-only refuses it and writes nothing."""
     Path("net.onnx").write_bytes(mobile(island=True))
@@ -290,7 +322,12 @@ def test_islands_are_named_and_can_be_refused(arraysmith_says, folder):
     assert "In floats, for want of an integer form: instance.normal." in page
     code, out, _ = arraysmith_says("verify", "-o", "run", "--count", "3")
     assert code == 0
-    assert "not run" in out  # ONNX Runtime takes no islands
+    assert out.count("not run") == len(back_ends.LEVELS)
+    reason = "Not run: layer 'instance.normal' runs in floats, which a model of integers"
+    assert out.count(reason) == 1
+    arraysmith_says("report", "run")
+    page = html.unescape(Path("run", "report.html").read_text())
+    assert page.count(reason) == 1
 
 
 def test_evil_names_never_reach_the_page(arraysmith_says):
@@ -572,7 +609,7 @@ import resource, signal, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.argv = {arguments!r}
-from arraysmith.cli import main
+from arraysmith.cli import main, terminal
 main()
 """
 SLOW = """
@@ -580,7 +617,7 @@ import sys
 from arraysmith.flow import quantization
 quantization.calibration_samples = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
 sys.argv = {arguments!r}
-from arraysmith.cli import main
+from arraysmith.cli import main, terminal
 main()
 """
 ENDINGS = {
