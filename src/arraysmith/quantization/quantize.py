@@ -84,8 +84,9 @@ def quantize(
     network = lowered.network
     if integer_only and network.islands:
         island = network.islands[0]
+        kind = getattr(island.operation, "kind", type(island.operation).__name__)
         raise InvalidNetworkError(
-            f"layer {island.name!r} ({type(island.operation).__name__}) has no integer form and "
+            f"layer {island.name!r} ({kind}) has no integer form and "
             "would run in floats; leave out --integer-only, or replace it"
         )
     if scheme.bias_correction:
