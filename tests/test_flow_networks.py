@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -606,7 +607,7 @@ def test_samples_of_another_network_are_refused_by_every_verb(quantized):
 
 LIMITED = """
 import resource, signal, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.argv = {arguments!r}
 from arraysmith.cli import main, terminal
@@ -620,22 +621,29 @@ sys.argv = {arguments!r}
 from arraysmith.cli import main, terminal
 main()
 """
+FULL = "cannot be written (File too large)"
 ENDINGS = {
-    "full": (LIMITED, "run/save_model/float_model.safetensors: cannot be written (File too large)"),
-    "interrupted": (SLOW, "interrupted; what was finished is kept"),
+    "full": ("float_model.safetensors", -1, f"float_model.safetensors: {FULL}"),
+    "full-later": ("float_model.safetensors", 500, f"quant_model.pth: {FULL}"),
+    "interrupted": ("", 0, "interrupted; what was finished is kept"),
 }
 
 
-@pytest.mark.parametrize(("program", "message"), ENDINGS.values(), ids=ENDINGS)
-def test_a_full_disk_and_ctrl_c_leave_the_run_whole(folder, quantized, program, message):
-    """One line, exit 1; the network that was there still verifies, and nothing half is left."""
-    import shutil
+@pytest.mark.parametrize(("file", "more", "message"), ENDINGS.values(), ids=list(ENDINGS))
+def test_a_full_disk_and_ctrl_c_leave_the_run_whole(folder, quantized, file, more, message):
+    """One line, exit 1; the networks that were there are as they were, nothing half is left.
 
+    The disk has room for so many bytes more than `file` has, and the integer network has the larger
+    file.
+    """
     shutil.copytree(quantized, "run")
+    program = LIMITED if file else SLOW
+    limit = Path("run", "save_model", file).stat().st_size + more
+    assert limit < Path("run", "save_model", "quant_model.pth").stat().st_size or not file
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     given = ["arraysmith", "quantize", "net.onnx", *SAMPLES, "-o", "run", "--unsigned"]
     finished = subprocess.run(
-        [sys.executable, "-c", program.format(arguments=given)],
+        [sys.executable, "-c", program.format(arguments=given, limit=limit)],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -643,7 +651,8 @@ def test_a_full_disk_and_ctrl_c_leave_the_run_whole(folder, quantized, program, 
     )
     assert finished.returncode == 1
     line = finished.stderr.strip()  # an interrupt first ends the line that it met
-    assert line.startswith(f"arraysmith: {message}")
+    assert line.startswith("arraysmith: ")
+    assert message in line
     assert "\n" not in line
     after = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     assert {path: content for path, content in after.items() if path.name != ".lock"} == {
