@@ -17,6 +17,7 @@ from arraysmith.cli.options import (
     shape_option,
 )
 from arraysmith.cli.terminal import command_line, progress_bars, say, show_json, show_table
+from arraysmith.files import is_safe_name
 from arraysmith.quantization.scheme import SCHEMES, Calibration, Scales
 from arraysmith.reporting import quantization_tables, tables
 
@@ -110,7 +111,13 @@ def _choices(verb: Verb) -> Verb:
 
 
 @click.command()
-@output_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run folder to write into  [default: runs/lenet5, or runs/NAME of NAME.onnx]",
+)
 @model_argument
 @samples_option
 @shape_option
@@ -147,7 +154,7 @@ def _choices(verb: Verb) -> Verb:
 @json_option
 @quiet_option
 def quantize(
-    output: Path,
+    output: Path | None,
     model: Path | None,
     samples: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -176,6 +183,9 @@ def quantize(
     from arraysmith.flow.quantization import quantize as run_quantization
     from arraysmith.quantization.overrides import read_overrides
 
+    if output is None:
+        own = model is not None and model.suffix == ".onnx" and is_safe_name(model.stem)
+        output = Path("runs") / (model.stem if model and own else "lenet5")
     progress = progress_bars(quiet=quiet)
     facts = run_quantization(
         output,
