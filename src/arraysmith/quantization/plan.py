@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     Choose = Callable[[str], Scheme]
     """The scheme of a layer, by its name."""
+    Given = Callable[[str], tuple[float, float] | None]
+    """The range that was given for what a layer makes, by its name."""
 
 _ORDER = (Reshape, Transpose, Take)
 """Moves that logits may go through."""
@@ -110,8 +112,14 @@ class Plan:
         return tuple(each.name for each in firsts if isinstance(each, Convolution | Linear))
 
 
-def plan(graph: FloatGraph, choose: Choose) -> Plan:
-    """Group the operations that a graph's outputs depend on."""
+def plan(graph: FloatGraph, choose: Choose, given: Given = lambda _: None) -> Plan:
+    """Group the operations that a graph's outputs depend on.
+
+    Args:
+        graph: the float network.
+        choose: the scheme of a layer.
+        given: the range that somebody chose for a layer's tensor, or none.
+    """
     live = _live(graph)
     readers = {
         name: tuple(each for each in those if each.name in live)
@@ -131,7 +139,23 @@ def plan(graph: FloatGraph, choose: Choose) -> Plan:
         and len(group.operations) == 1
         and _is_given_out(graph, readers, group.name)
     )
-    return Plan(groups=tuple(groups), owners=_owners(graph, readers, groups, logits), logits=logits)
+    owners = _owners(groups, logits, graph)
+    layers = {group.tensor: group.name for group in groups}
+    makers = {group.tensor: group.first for group in groups}
+
+    def choices(tensor: str) -> tuple[object, ...]:
+        name = layers[tensor]
+        scheme = choose(name)
+        return scheme.activation_bits, scheme.calibration, scheme.percentile, given(name)
+
+    for group in reversed(groups):
+        if isinstance(group.first, Concat) and group.tensor in owners:
+            for tensor in group.first.inputs:
+                chain = _read_alone(graph, readers, makers, tensor)
+                free = bool(chain) and owners.get(chain[-1]) == chain[-1]
+                if free and choices(chain[-1]) == choices(group.tensor):
+                    owners.update(dict.fromkeys(chain, owners[group.tensor]))
+    return Plan(groups=tuple(groups), owners=owners, logits=logits)
 
 
 def clipped(steps: tuple[Step, ...]) -> tuple[float, float] | None:
@@ -211,9 +235,7 @@ def _is_given_out(graph: FloatGraph, readers: Readers, tensor: str) -> bool:
     return rest and (tensor in graph.outputs or bool(readers[tensor]))
 
 
-def _owners(
-    graph: FloatGraph, readers: Readers, groups: list[Group], logits: frozenset[str]
-) -> dict[str, str]:
+def _owners(groups: list[Group], logits: frozenset[str], graph: FloatGraph) -> dict[str, str]:
     """Whose range the type of every tensor is made from; a moved tensor's is its source's."""
     owners = {given.name: given.name for given in graph.inputs if not given.rows}
     rows = {given.name for given in graph.inputs if given.rows}
@@ -226,21 +248,11 @@ def _owners(
                 owners[group.tensor] = owners[first.inputs[0]]
         elif group.name not in logits and not isinstance(first, Softmax):
             owners[group.tensor] = group.tensor
-    makers = {group.tensor: group.first for group in groups}
-    for group in reversed(groups):
-        if isinstance(group.first, Concat):
-            for tensor in group.first.inputs:
-                chain = _read_alone(graph, readers, makers, tensor)
-                if chain and owners.get(chain[-1]) == chain[-1]:
-                    owners.update(dict.fromkeys(chain, owners[group.tensor]))
     return owners
 
 
 def _read_alone(
-    graph: FloatGraph,
-    readers: Readers,
-    makers: Mapping[str, FloatOperation],
-    tensor: str,
+    graph: FloatGraph, readers: Readers, makers: Mapping[str, FloatOperation], tensor: str
 ) -> list[str]:
     """A tensor and what it is moved from, up to the operation that computes it.
 
