@@ -184,7 +184,7 @@ def test_float_means_do_not_depend_on_the_batches(monkeypatch):
         monkeypatch.setattr("arraysmith.quantization.calibration.MAX_BATCH", batch)
         found = float_means(graph, samples)
         for name, means in wanted_means(graph, samples).items():
-            assert found[name] == pytest.approx(means, rel=1e-5, abs=1e-5)
+            assert found.of(name) == pytest.approx(means, rel=1e-5, abs=1e-5)
 
 
 def test_refuses_a_bias_beyond_int32():
@@ -237,3 +237,26 @@ def test_what_a_sigmoid_or_softmax_alone_reads_is_left(last):
         pairs = zip(network.weighted_layers, corrected.weighted_layers, strict=True)
         changed = [old.name for old, new in pairs if not np.array_equal(old.bias, new.bias)]
         assert changed == names
+
+
+def test_means_of_the_calibration_are_those_of_a_pass_of_their_own(monkeypatch):
+    """The same biases, whether the means were kept or found again."""
+    graph = branches()
+    samples = samples_of(graph, 9)
+    kept = quantize(graph, samples, replace(COARSE, bias_correction=True)).network
+    monkeypatch.setattr("arraysmith.quantization.quantize.MAX_SAMPLES", 0)
+    again = quantize(graph, samples, replace(COARSE, bias_correction=True)).network
+    for one, other in zip(kept.weighted_layers, again.weighted_layers, strict=True):
+        assert np.array_equal(one.bias, other.bias)
+
+
+def test_means_of_more_samples_than_are_drawn_are_found_again(monkeypatch):
+    """What the correction holds is what it compares."""
+    graph = branches()
+    samples = samples_of(graph, 9)
+    monkeypatch.setattr("arraysmith.quantization.correction.MAX_BYTES", 1)
+    few = quantize(graph, samples, replace(COARSE, bias_correction=True))
+    uncorrected = quantize(graph, samples, COARSE)
+    wanted = correct_biases(uncorrected.network, uncorrected.graph, samples.spread(1))
+    for one, other in zip(few.network.weighted_layers, wanted.weighted_layers, strict=True):
+        assert np.array_equal(one.bias, other.bias)

@@ -89,16 +89,14 @@ def test_lenet5_topology_is_the_shipped_network():
 
     from arraysmith.extraction import workload
     from arraysmith.flow.learning import SHIPPED_CHECKPOINT
-    from arraysmith.learning.checkpoint import load
-    from arraysmith.learning.network import float_network
-    from arraysmith.learning.training import normalised
+    from arraysmith.flow.sources import read_source
     from arraysmith.quantization.quantize import quantize
+    from arraysmith.quantization.samples import samples_from
     from arraysmith.quantization.scheme import Scheme
 
-    shipped = load(SHIPPED_CHECKPOINT)
-    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28), dtype=np.uint8)
-    network = float_network(shipped.spec, shipped.parameters).eval()
-    found = workload(quantize(network, images, normalised, Scheme()).network)
+    graph = read_source(SHIPPED_CHECKPOINT).graph
+    images = np.random.default_rng(0).integers(0, 256, (16, 1, 28, 28), dtype=np.uint8)
+    found = workload(quantize(graph, samples_from([images], graph.inputs), Scheme()).network)
     assert (EXAMPLES / "lenet5.csv").read_text(encoding="utf-8") == topology_text(found)
 
 

@@ -229,8 +229,8 @@ def test_odd_tensors_are_refused(tmp_path, tensor):
 
 
 @pytest.mark.mnist
-def test_evaluation_is_against_the_quantized_checkpoint(mnist, tmp_path):
-    """Another float network is never silently compared; the recorded one is found by itself."""
+def test_evaluation_is_against_the_quantized_network(mnist, tmp_path):
+    """The float network is the one that was quantized, wherever its file has gone since."""
     from dataclasses import replace
 
     from arraysmith.flow.learning import SHIPPED_CHECKPOINT
@@ -238,12 +238,15 @@ def test_evaluation_is_against_the_quantized_checkpoint(mnist, tmp_path):
     del mnist
     good = checkpoint.load(SHIPPED_CHECKPOINT)
     other = {name: tensor * 0.9 for name, tensor in good.parameters.items()}
-    checkpoint.save(tmp_path / "other.safetensors", replace(good, parameters=other))
+    path = tmp_path / "other.safetensors"
+    checkpoint.save(path, replace(good, parameters=other))
     run = tmp_path / "run"
-    arraysmith.quantize(run, tmp_path / "other.safetensors", calibration_images=100)
+    arraysmith.quantize(run, path, calibration_images=100)
+    path.unlink()
     assert arraysmith.evaluate(run, verify=False).comparison.changed < 200
-    with pytest.raises(InputFileError, match=r"not the checkpoint that .* was quantized from"):
-        arraysmith.evaluate(run, SHIPPED_CHECKPOINT, verify=False)
+    RunFolder(run).float_model.unlink()
+    with pytest.raises(InputFileError, match=r"float_model\.safetensors: .*quantize"):
+        arraysmith.evaluate(run, verify=False)
 
 
 @pytest.mark.mnist

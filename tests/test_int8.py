@@ -1,27 +1,33 @@
 """The NumPy engine and the proven ranges of docs/quantization.md against fractions and plain loops.
 
-The oracles here share no code with the package: they are slow, and written to be checked by eye.
+The oracles share no code with the package: they are slow, and written to be checked by eye.
 """
 
 import itertools
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_cases import ALL_KINDS, random_inputs, random_network
+from slow_integers import exact_output, oracle
 
-from arraysmith.affine import Affine, Requantization, requantization
+from arraysmith.affine import Affine, Requantization
 from arraysmith.errors import InvalidNetworkError
+from arraysmith.networks.graph import Input
+from arraysmith.networks.moves import Concat, MaxPool, Reshape
+from arraysmith.networks.windows import Windows
 from arraysmith.quantization import int8
-from arraysmith.quantization.network import (
-    IntegerAveragePool,
-    IntegerConv2d,
-    IntegerFlatten,
-    IntegerLinear,
-    IntegerTable,
+from arraysmith.quantization.network import IntegerNetwork
+from arraysmith.quantization.operations import (
+    IntegerAdd,
+    IntegerConstant,
+    IntegerLayerNorm,
+    IntegerLookup,
+    IntegerSoftmax,
 )
+from arraysmith.quantization.products import Activation, IntegerConvolution, IntegerLinear
 
 INT8 = Affine(scale=0.1, zero_point=-5)
 
@@ -35,31 +41,65 @@ def constants(multiplier, right_shift, bits=31):
     )
 
 
-def nearest(x):
-    """The integer nearest to an exact number, ties up."""
-    return math.floor(Fraction(x) + Fraction(1, 2))
-
-
-def exact_output(acc, m, n, affine, low=None):
-    """Equation (3) in exact fractions."""
-    y = affine.zero_point + nearest(Fraction(int(acc) * int(m), 2 ** int(n)))
-    return min(max(y, affine.qmin if low is None else low), affine.qmax)
-
-
-def linear(weight, bias, affine=INT8, zero_points=None, **fields):
-    """An `IntegerLinear` that gives its accumulators, unless told otherwise."""
-    weight = np.array(weight, np.int8)
-    fields = {"output": None, "requantization": None, **fields}
+def weighted(kind, weight, bias, affine=INT8, zero_points=None, **fields):
+    """A layer that gives its accumulators, unless told otherwise."""
+    weight = np.array(weight, np.int16)
     zero_points = [0] * len(weight) if zero_points is None else zero_points
-    return IntegerLinear(
-        name="fc",
-        weight=weight,
-        weight_zero_point=np.array(zero_points, np.int64),
-        weight_scale=np.ones(len(weight)),
-        bias=np.array(bias, np.int32),
-        input=affine,
-        **fields,
+    return kind(
+        **{
+            "name": "layer",
+            "inputs": ("x",),
+            "weight": weight,
+            "weight_zero_point": np.array(zero_points, np.int64),
+            "weight_scale": np.ones(len(weight)),
+            "bias": np.array(bias, np.int32),
+            "input": affine,
+            "output": None,
+            "requantization": None,
+            **fields,
+        }
     )
+
+
+def flat(size, stride=1, before=0, after=0):
+    """`Windows` along one axis."""
+    return Windows(
+        size=(size,), strides=(stride,), dilations=(1,), before=(before,), after=(after,)
+    )
+
+
+# ---- every record
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.__name__)
+def test_every_record_equals_its_oracle(kind):
+    """Random records, types of 4 to 16 bits, batches and constants: word by word in fractions."""
+    for seed in range(25):
+        rng = np.random.default_rng([seed, ALL_KINDS.index(kind)])
+        network = random_network(rng, 1, kinds=[kind])
+        known = int8.network_inputs(network, random_inputs(network, rng, 2))
+        for layer, y in int8.trace(network, dict(known)):
+            known[layer.name] = y
+            expected = oracle(layer, *(known[name] for name in layer.inputs))
+            assert y.dtype == np.int64
+            assert np.array_equal(y, expected), (seed, layer)
+
+
+def test_convolution_by_hand():
+    """Two groups of one channel, stride 2, one padded word in front and two behind."""
+    layer = weighted(
+        IntegerConvolution,
+        [[[1, 10, 100]], [[-1, 0, 2]]],
+        [5, 7],
+        Affine(scale=1.0, zero_point=1),
+        windows=flat(3, stride=2, before=1, after=2),
+        groups=2,
+    )
+    x = np.array([[[1, 2, 3, 4], [5, 6, 7, 8]]])  # less the zero point 0 1 2 3 and 4 5 6 7
+    assert layer.output_shape((2, 4)) == (2, 3)
+    assert int8.run_layer(layer, x).tolist() == [
+        [[100 + 5, 1 + 20 + 300 + 5, 3 + 5], [2 * 5 + 7, -5 + 2 * 7 + 7, -7 + 7]]
+    ]
 
 
 # ---- (3): requantize
@@ -71,132 +111,74 @@ def linear(weight, bias, affine=INT8, zero_points=None, **fields):
     m=st.integers(0, 2**31 - 1) | st.just(2**31 - 1),
     n=st.integers(1, 62),
     zero_point=st.integers(-128, 127),
-    relu=st.booleans(),
+    ends=st.tuples(st.integers(-128, 127), st.integers(-128, 127)).map(sorted)
+    | st.just((None, None)),
 )
-def test_requantize_is_the_exact_fraction_rounded_once(acc, m, n, zero_point, relu):
+def test_requantize_is_the_exact_fraction_rounded_once(acc, m, n, zero_point, ends):
     """Equation (3) never overflows int64 and equals floor(acc·m / 2^n + 1/2), clamped."""
-    affine = Affine(scale=1.0, zero_point=zero_point)
-    low = zero_point if relu else None
-    found = int8.requantize(np.array([[acc]]), constants([m], [n]), affine, low=low)
-    assert found.item() == exact_output(acc, m, n, affine, low)
+    affine, (low, high) = Affine(scale=1.0, zero_point=zero_point), ends
+    found = int8.requantize(np.array([[acc]]), m, n, affine, low=low, high=high)
+    assert found.item() == exact_output(acc, m, n, affine, low, high)
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (8, 4), (2**30, 31), (2**15, 16)])
 def test_requantize_rounds_ties_up(m, n):
     """A factor of one half: halves go up on both sides of zero."""
     affine = Affine(scale=1.0, zero_point=0)
-    found = int8.requantize(np.arange(-5, 6)[None, None], constants([m], [n]), affine)
-    assert found.ravel().tolist() == [-2, -2, -1, -1, 0, 0, 1, 1, 2, 2, 3]
+    found = int8.requantize(np.arange(-5, 6), m, n, affine)
+    assert found.tolist() == [-2, -2, -1, -1, 0, 0, 1, 1, 2, 2, 3]
 
 
-def test_requantize_has_constants_of_its_own_for_every_channel():
-    """Channels are the second axis, for vectors and for images."""
-    rng = np.random.default_rng(1)
-    m, n = rng.integers(1, 2**16, 5), rng.integers(17, 30, 5)
-    acc = rng.integers(-(2**20), 2**20, (3, 5, 2, 4))
-    affine = Affine(scale=1.0, zero_point=9, qmin=0, qmax=255)
-    found = int8.requantize(acc, constants(m, n, 16), affine)
-    for where in np.ndindex(acc.shape):
-        channel = where[1]
-        assert found[where] == exact_output(acc[where], m[channel], n[channel], affine)
-    flat = int8.requantize(acc[:, :, 0, 0], constants(m, n, 16), affine)
-    assert np.array_equal(flat, found[:, :, 0, 0])
+# ---- roots, softmax, layer normalization
 
 
-# ---- (2) and (4): convolution, linear layer, fused pool
+@given(x=st.integers(0, 2**62) | st.integers(0, 2**31).map(lambda root: min(root**2, 2**62)))
+def test_isqrt_is_the_floor_of_the_root(x):
+    """Around squares, where a float root is most in danger, and anywhere."""
+    values = [each for each in (x - 1, x, x + 1) if 0 <= each <= 2**62]
+    assert int8.isqrt(np.array(values)).tolist() == [math.isqrt(each) for each in values]
 
 
-def naive_conv2d(layer, x):
-    """Seven loops in Python integers, then (4) and (3) in exact fractions."""
-    out, channels, size, _ = layer.weight.shape
-    batch, _, rows, cols = x.shape
-    rows, cols = ((s + 2 * layer.padding - size) // layer.stride + 1 for s in (rows, cols))
-    acc = np.zeros((batch, out, rows, cols), object)
-    for b, o, r, c in np.ndindex(acc.shape):
-        total = int(layer.bias[o])
-        for i, u, v in np.ndindex(channels, size, size):
-            row, col = r * layer.stride + u - layer.padding, c * layer.stride + v - layer.padding
-            inside = 0 <= row < x.shape[2] and 0 <= col < x.shape[3]
-            qx = int(x[b, i, row, col]) if inside else layer.input.zero_point
-            qw = int(layer.weight[o, i, u, v])
-            total += (qx - layer.input.zero_point) * (qw - int(layer.weight_zero_point[o]))
-        acc[b, o, r, c] = total
-    y = np.zeros((batch, out, rows // layer.pool, cols // layer.pool), np.int64)
-    many = len(layer.requantization.multiplier)
-    low = layer.output.zero_point if layer.relu else None
-    for b, o, r, c in np.ndindex(y.shape):
-        window = itertools.product(range(layer.pool), repeat=2)
-        values = [acc[b, o, r * layer.pool + i, c * layer.pool + j] for i, j in window]
-        # Without a pool ReLU is the clamp alone; with one it stands before the sum.
-        pooled = sum(max(value, 0) if layer.relu else value for value in values)
-        m, n = (
-            a[o % many] for a in (layer.requantization.multiplier, layer.requantization.right_shift)
-        )
-        y[b, o, r, c] = exact_output(pooled, m, n, layer.output, low)
-    return y
-
-
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize(
-    ("pool", "relu"), [(1, False), (1, True), (2, False), (2, True), (3, True)]
-)
-def test_conv2d_equals_seven_loops(seed, pool, relu):
-    """Random small shapes with stride, padding, pool, ReLU, int8 and uint8, per channel or not."""
-    rng = np.random.default_rng([seed, pool, relu])
-    batch, channels, out, size = rng.integers(1, [3, 4, 4, 4])
-    stride, padding = rng.integers(1, 3), rng.integers(0, 3)
-    rows, cols = rng.integers(size + stride * (pool + 1), size + stride * (pool + 1) + 3, 2)
-    signed = bool(seed % 2)
-    qmin, qmax = (-128, 127) if signed else (0, 255)
-    many = out if seed % 3 else 1
-    layer = IntegerConv2d(
-        name="conv",
-        weight=rng.integers(-128, 128, (out, channels, size, size)).astype(np.int8),
-        weight_zero_point=rng.integers(-128, 128, out),
-        weight_scale=np.ones(out),
-        bias=rng.integers(-5000, 5000, out).astype(np.int32),
-        input=Affine(scale=1.0, zero_point=int(rng.integers(qmin, qmax + 1)), qmin=qmin, qmax=qmax),
-        output=Affine(scale=1.0, zero_point=int(rng.integers(-128, 128))),
-        requantization=constants(rng.integers(1, 2**16, many), rng.integers(20, 32, many), 16),
-        relu=relu,
-        stride=int(stride),
-        padding=int(padding),
-        pool=pool,
+def test_softmax_is_near_the_real_one():
+    """Within a step of exp(x) over its sum, whatever the zero point."""
+    input_ = Affine(scale=0.05, zero_point=40)
+    layer = IntegerSoftmax(
+        name="softmax",
+        inputs=("x",),
+        axis=0,
+        table=np.floor(2**16 * np.exp(-0.05 * np.arange(256)) + 0.5).astype(np.int64),
+        input=input_,
+        output=Affine(scale=1 / 256, zero_point=-128),
     )
-    x = rng.integers(qmin, qmax + 1, (batch, channels, rows, cols))
-    found = int8.run_layer(layer, x)
-    assert found.shape[1:] == layer.output_shape(x.shape[1:])
-    assert np.array_equal(found, naive_conv2d(layer, x))
+    x = np.random.default_rng(2).integers(-128, 128, (50, 7))
+    y = layer.output.dequantize(int8.run_layer(layer, x))
+    powers = np.exp(input_.dequantize(x))
+    assert np.abs(y - powers / powers.sum(1, keepdims=True)).max() < 1 / 256
 
 
-@pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("many", [1, 4])
-def test_linear_equals_two_loops(many, relu):
-    """A linear layer that gives logits, and one requantized per tensor or per channel."""
-    rng = np.random.default_rng([many, relu])
-    weight, zero_points = rng.integers(-128, 128, (4, 9)), rng.integers(-128, 128, 4)
-    bias, x = rng.integers(-9999, 9999, 4), rng.integers(-128, 128, (6, 9))
-    acc = [
-        [
-            int(bias[o])
-            + sum((int(x[b, i]) + 5) * int(weight[o, i] - zero_points[o]) for i in range(9))
-            for o in range(4)
-        ]
-        for b in range(6)
-    ]
-    logits = linear(weight, bias, zero_points=zero_points)
-    assert int8.run_layer(logits, x).tolist() == acc
-    m, n = rng.integers(2**15, 2**16, many), rng.integers(24, 28, many)
-    output = Affine(scale=1.0, zero_point=-30)
-    made = constants(m, n, 16)
-    layer = linear(
-        weight, bias, zero_points=zero_points, output=output, requantization=made, relu=relu
+def test_layer_norm_is_near_the_real_one():
+    """Within a step of the formula in floats, on lines that are not constant."""
+    rng, size = np.random.default_rng(3), 48
+    input_, output = Affine(scale=0.05, zero_point=-9), Affine(scale=0.03, zero_point=4)
+    gain, shift, n = rng.normal(0, 0.5, size), rng.normal(0, 0.5, size), 24
+    factor = 2**n / output.scale
+    layer = IntegerLayerNorm(
+        name="norm",
+        inputs=("x",),
+        input=input_,
+        output=output,
+        epsilon=math.floor(size**3 * 1e-5 / input_.scale**2 + 0.5),
+        multiplier=np.floor(gain * factor / 2**14 + 0.5).astype(np.int64),
+        bias=np.floor(shift * factor + 0.5).astype(np.int64),
+        right_shift=n,
     )
-    low = -30 if relu else None
-    assert int8.run_layer(layer, x).tolist() == [
-        [exact_output(row[o], m[o % many], n[o % many], output, low) for o in range(4)]
-        for row in acc
-    ]
+    x = rng.integers(-128, 128, (40, size))
+    real = input_.dequantize(x)
+    mean, variance = real.mean(1, keepdims=True), real.var(1, keepdims=True)
+    expected = (real - mean) / np.sqrt(variance + 1e-5) * gain + shift
+    found = output.dequantize(int8.run_layer(layer, x))
+    inside = np.abs(expected) < 3
+    assert np.abs(found - expected)[inside].max() < output.scale
 
 
 # ---- (5), (6): what an accumulator can reach
@@ -220,14 +202,16 @@ def test_accumulator_range_is_the_least_that_holds(bias, zero_point):
     affine = Affine(scale=1.0, zero_point=zero_point)
     x = np.stack(np.meshgrid(*[np.arange(-128, 128)] * 2), -1).reshape(-1, 2)
     for weight in ([100, -7], [-128, -128], [3, 0]):
-        layer = linear([weight], [bias], affine, [11])
+        layer = weighted(IntegerLinear, [weight], [bias], affine, [11])
         assert layer.accumulator_range == reachable(layer, x)
+        assert max(map(abs, reachable(layer, x))) <= layer.magnitude_bound
 
 
 def test_accumulator_range_holds_for_random_orders():
     """The running sum of a long random channel stays inside, whatever the order."""
     rng = np.random.default_rng(5)
-    layer = linear(rng.integers(-128, 128, (1, 200)), [12345], zero_points=[7])
+    weight = rng.integers(-128, 128, (1, 200))
+    layer = weighted(IntegerLinear, weight, [12345], zero_points=[7])
     low, high = layer.accumulator_range
     for _ in range(300):
         x = rng.choice([-128, 127], 200) if rng.random() < 0.5 else rng.integers(-128, 128, 200)
@@ -237,19 +221,53 @@ def test_accumulator_range_holds_for_random_orders():
         assert running.max() <= high
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_no_step_of_a_fused_layer_leaves_its_bounds(seed):
+    """Over all inputs of 4 bits: partial sums, what the activation makes of them, pooled sums."""
+    rng = np.random.default_rng(seed)
+    affine = Affine(scale=1.0, zero_point=int(rng.integers(-8, 8)), qmin=-8, qmax=7)
+    low, high = sorted(rng.integers(-300, 300, 2).tolist())
+    activation = Activation(
+        low=np.array([low if seed % 3 else -(2**31)]),
+        high=np.array([high if seed % 2 else 2**31 - 1]),
+        bias=rng.integers(-200, 200, 1),
+    )
+    layer = weighted(
+        IntegerConvolution,
+        rng.integers(-8, 8, (1, 2, 1)),
+        rng.integers(-90, 90, 1),
+        affine,
+        windows=flat(1),
+        pool=2,
+        activation=activation,
+        output=INT8,
+        requantization=constants([1], [1]),
+    )
+    words = np.stack(np.meshgrid(*[np.arange(-8, 8)] * 2), -1).reshape(-1, 2)
+    alone = (words - affine.zero_point) @ layer.centred_weight[0, :, 0] + layer.bias
+    raised = np.clip(alone, activation.low, activation.high)
+    made = raised + activation.bias
+    pooled = made[:, None] + made
+    steps = np.concatenate([alone, made, pooled.ravel()])
+    bottom, top = layer.accumulator_range
+    assert bottom <= steps.min()
+    assert steps.max() <= top
+    assert max(np.abs(steps).max(), np.abs(raised).max()) <= layer.magnitude_bound
+
+
 @pytest.mark.parametrize("relu", [False, True])
 def test_accumulator_range_counts_the_fused_pool(relu):
     """pool² equal extreme accumulators: their sum is the end of the range, ReLU starting at 0."""
-    layer = IntegerConv2d(
-        name="conv",
-        weight=np.array([[[[100]]], [[[-50]]]], np.int8),
-        weight_zero_point=np.zeros(2, np.int64),
-        weight_scale=np.ones(2),
-        bias=np.array([7, -7], np.int32),
-        input=INT8,
+    pair = np.zeros(2, np.int64)
+    activation = Activation(low=pair, high=np.full(2, 2**31 - 1), bias=pair) if relu else None
+    layer = weighted(
+        IntegerConvolution,
+        [[[[100]]], [[[-50]]]],
+        [7, -7],
+        windows=Windows(size=(1, 1), strides=(1, 1), dilations=(1, 1), before=(0, 0), after=(0, 0)),
         output=INT8,
         requantization=constants([1], [1]),
-        relu=relu,
+        activation=activation,
         pool=3,
     )
     single_low = 100 * (-128 + 5)  # (5) of channel 0: its bias is positive
@@ -273,53 +291,134 @@ def test_accumulator_bits_is_the_least_width(low, high):
 
 def test_magnitude_bound_is_the_worst_channel():
     """Σ|w|·max|x| + |b| of the worst channel."""
-    layer = linear([[1, -2], [3, 4]], [-1000, 10], zero_points=[0, 1])
+    layer = weighted(IntegerLinear, [[1, -2], [3, 4]], [-1000, 10], zero_points=[0, 1])
     assert layer.magnitude_bound == max((1 + 2) * 132 + 1000, (2 + 3) * 132 + 10)
 
 
 def test_accumulator_beyond_int32_is_refused():
     """A layer whose sums could leave int32 cannot be made."""
+    affine = Affine(scale=1.0, zero_point=-128)
     with pytest.raises(InvalidNetworkError) as caught:
-        linear(np.full((1, 70_000), 127), [0], Affine(scale=1.0, zero_point=-128), [-128])
-    high = 70_000 * 255 * 255
-    assert str(caught.value) == f"layer 'fc': the accumulator can reach 0…{high}, beyond int32"
-
-
-# ---- (8), (9): average pool, table, flatten
-
-
-@pytest.mark.parametrize("window", [1, 2, 3])
-def test_average_pool_is_the_exact_mean_rounded_once(window):
-    """A stand-alone pool against fractions; the rest at the border is cut."""
-    rng = np.random.default_rng(window)
-    affine = Affine(scale=0.2, zero_point=17, qmin=0, qmax=255)
-    factor = requantization(0.2 / 0.15 / window**2)
-    output = Affine(scale=0.15, zero_point=-20)
-    layer = IntegerAveragePool(
-        name="pool", window=window, input=affine, output=output, requantization=factor
+        weighted(IntegerLinear, np.full((1, 70_000), 127), [0], affine, [-128])
+    assert str(caught.value) == (
+        f"layer 'layer': the accumulator can reach 0…{70_000 * 255 * 255}, beyond int32; "
+        "give the layer fewer bits"
     )
-    x = rng.integers(0, 256, (2, 3, 7, 5))
-    found = int8.run_layer(layer, x)
-    assert found.shape[1:] == layer.output_shape((3, 7, 5)) == (3, 7 // window, 5 // window)
-    for b, c, i, j in np.ndindex(found.shape):
-        cells = x[b, c, i * window : (i + 1) * window, j * window : (j + 1) * window]
-        total = sum(int(cell) - 17 for cell in cells.ravel())
-        m, n = factor.multiplier[0], factor.right_shift[0]
-        assert found[b, c, i, j] == exact_output(total, m, n, output)
 
 
-@pytest.mark.parametrize("qmin", [-128, 0])
-def test_table_is_indexed_from_its_lowest_input(qmin):
-    """y = table[qx - qmin], for int8 and uint8."""
-    affine = Affine(scale=1.0, zero_point=0, qmin=qmin, qmax=qmin + 255)
-    table = np.random.default_rng(0).permutation(256) - 128
-    layer = IntegerTable(name="tanh", table=table, input=affine, output=INT8)
-    x = np.arange(qmin, qmin + 256).reshape(2, 2, 8, 8)
-    assert int8.run_layer(layer, x).ravel().tolist() == table.tolist()
+# ---- batches, inputs, refusals
 
 
-def test_flatten_is_row_major():
-    """Channel, row, column."""
-    x = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
-    layer = IntegerFlatten(name="flatten", input=INT8)
-    assert int8.run_layer(layer, x).tolist() == [list(range(12)), list(range(12, 24))]
+def chain(*layers, shape=(2,), **fields):
+    """A network of one input `x`."""
+    fields = {"type": INT8} | fields
+    return IntegerNetwork(
+        name="net",
+        inputs=(Input(name="x", shape=shape, **fields),),
+        layers=layers,
+        outputs=(layers[-1].name,),
+    )
+
+
+def test_constants_broadcast_over_the_batch():
+    """A constant has a batch of one: in a sum, joined, and reshaped."""
+    network = chain(
+        IntegerConstant(name="c", inputs=(), value=np.array([[7, 8]]), output=INT8),
+        Reshape(name="flat", inputs=("c",), shape=(2,)),
+        Concat(name="both", inputs=("x", "flat"), axis=0),
+    )
+    found = {
+        layer.name: y.tolist()
+        for layer, y in int8.trace(network, {"x": np.array([[1, 2], [3, 4]])})
+    }
+    assert found == {"c": [[[7, 8]]], "flat": [[7, 8]], "both": [[1, 2, 7, 8], [3, 4, 7, 8]]}
+
+
+def test_operands_get_axes_behind_the_batch():
+    """(batch, 2) is added to (batch, 3, 2) of the same member, not of another."""
+    add = IntegerAdd(
+        name="sum",
+        inputs=("x", "y"),
+        terms=(INT8, INT8),
+        output=Affine(scale=0.1, zero_point=0),
+        multipliers=(2, 2),
+        right_shift=1,
+        multiplier_bits=2,
+    )
+    x, y = np.arange(4).reshape(2, 2), np.arange(12).reshape(2, 3, 2)
+    assert int8.run_layer(add, x, y).tolist() == (x[:, None] + y + 10).tolist()
+
+
+def test_inputs_are_quantized_by_their_type():
+    """Nearest, ties up, clamped; row numbers are only made whole."""
+    table = IntegerLookup(name="rows", inputs=("x",), table=np.zeros((9, 2), int), output=INT8)
+    assert int8.quantize_inputs(chain(table, rows=9, type=None), {"x": [[1.0, 7.5]]})[
+        "x"
+    ].tolist() == [[1, 8]]
+    network = chain(Reshape(name="same", inputs=("x",), shape=(2,)))
+    assert int8.quantize_inputs(network, {"x": [[0.25, 99.0]]})["x"].tolist() == [[-2, 127]]
+    with pytest.raises(InvalidNetworkError) as caught:
+        int8.quantize_inputs(network, {"x": np.array([[np.nan, 0]])})
+    assert str(caught.value) == "input 'x' holds NaN, which no integer is for"
+
+
+BAD_INPUTS = [
+    ({}, "network 'net' takes inputs x; got none"),
+    (
+        {"x": np.zeros((1, 2), int), "y": np.zeros(1)},
+        "network 'net' takes inputs x; got x, y",
+    ),
+    ({"x": np.zeros((1, 3), int)}, "input 'x' has shape (1, 3), needs (batch, 2)"),
+    ({"x": np.zeros(2, int)}, "input 'x' has shape (2,), needs (batch, 2)"),
+    (
+        {"x": np.zeros((1, 2))},
+        "input 'x' is float64, needs integers; quantize_inputs makes them of reals",
+    ),
+    ({"x": np.array([[-129, 3]])}, "input 'x' holds -129…3, needs integers of -128…127"),
+    ({"x": np.array([[5, 128]])}, "input 'x' holds 5…128, needs integers of -128…127"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), BAD_INPUTS)
+def test_inputs_that_do_not_fit_are_refused(inputs, message):
+    """Names, shape, type and range, by both engines in the same words."""
+    torch = pytest.importorskip("torch")
+    from arraysmith.quantization.modules import QuantNetwork
+
+    network = chain(Reshape(name="same", inputs=("x",), shape=(2,)))
+    with pytest.raises(InvalidNetworkError) as caught:
+        int8.run(network, inputs)
+    assert str(caught.value) == message
+    with pytest.raises(InvalidNetworkError) as caught:
+        QuantNetwork(network)({name: torch.from_numpy(x) for name, x in inputs.items()})
+    assert str(caught.value) == message
+
+
+def test_rows_that_a_table_lacks_are_refused():
+    """Row numbers have no type, but a range."""
+    table = IntegerLookup(name="rows", inputs=("x",), table=np.zeros((9, 2), int), output=INT8)
+    with pytest.raises(InvalidNetworkError) as caught:
+        int8.run(chain(table, rows=9, type=None), {"x": np.array([[0, 9]])})
+    assert str(caught.value) == "input 'x' holds 0…9, needs integers of 0…8"
+
+
+def test_batches_that_differ_are_refused():
+    """A batch of one goes with any other, two and three do not go together."""
+    inputs = tuple(Input(name=name, shape=(1,), type=INT8) for name in "xy")
+    join = Concat(name="both", inputs=("x", "y"), axis=0)
+    network = IntegerNetwork(name="net", inputs=inputs, layers=(join,), outputs=("both",))
+    x, y = np.array([[1]]), np.array([[2], [3]])
+    assert int8.run(network, {"x": x, "y": y})["both"].tolist() == [[1, 2], [1, 3]]
+    with pytest.raises(InvalidNetworkError) as caught:
+        int8.run(network, {"x": np.zeros((3, 1), int), "y": y})
+    assert str(caught.value) == "inputs of different batches: x has 3, y has 2"
+
+
+def test_a_window_of_padding_alone_is_refused():
+    """It has no greatest word."""
+    pool = MaxPool(name="pool", inputs=("x",), windows=flat(1, before=1))
+    with pytest.raises(InvalidNetworkError) as caught:
+        chain(pool, shape=(2, 4))
+    assert str(caught.value) == (
+        "layer 'pool': a window over (2, 4) sees padding alone; give it less padding"
+    )

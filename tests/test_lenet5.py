@@ -11,7 +11,7 @@ from arraysmith.learning import checkpoint
 from arraysmith.quantization import int8, model_file
 from arraysmith.quantization.export import read_export
 from arraysmith.quantization.modules import QuantNetwork, predict
-from arraysmith.quantization.network import WeightedLayer
+from arraysmith.quantization.products import WeightedLayer
 from arraysmith.store import RunFolder
 
 pytestmark = pytest.mark.mnist
@@ -25,12 +25,17 @@ def network(run_folder):
     return model_file.load(RunFolder(run_folder).model("quant"))
 
 
+def pixels(mnist, start=0, stop=10_000):
+    """Test images as the network's only input."""
+    return {"pixels": mnist.test_images[start:stop, None].astype(np.int64)}
+
+
 @pytest.fixture(scope="module")
 def reference(network, mnist):
     """NumPy's integers of every layer for all test images: name to array."""
     found = {}
     for start in range(0, len(mnist.test_images), BATCH):
-        for layer, x in int8.trace(network, mnist.test_images[start : start + BATCH]):
+        for layer, x in int8.trace(network, pixels(mnist, start, start + BATCH)):
             found.setdefault(layer.name, []).append(x.astype(np.int32))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -40,24 +45,24 @@ def test_torch_equals_numpy_in_every_integer(network, mnist, reference):
     module = QuantNetwork(network)
     compared = 0
     for start in range(0, len(mnist.test_images), BATCH):
-        batch = torch.from_numpy(mnist.test_images[start : start + BATCH].copy())
-        for layer, x in module.trace(batch):
+        batch = torch.from_numpy(pixels(mnist, start, start + BATCH)["pixels"])
+        for layer, x in module.trace({"pixels": batch}):
             slow = reference[layer.name][start : start + BATCH]
             assert np.array_equal(x.numpy(), slow), f"{layer.name}, images from {start}"
             compared += slow.size
-    assert compared == 10_000 * (6 * 14 * 14 + 16 * 5 * 5 + 120 + 120 + 84 + 10)
+    assert compared == 10_000 * (28 * 28 + 6 * 14 * 14 + 16 * 5 * 5 + 120 + 120 + 84 + 10)
 
 
 def test_accumulators_stay_in_the_proven_range(network, mnist):
     """What the accumulators really reach on 1,000 images lies inside the bound; 24 bits suffice."""
     assert max(layer.accumulator_bits for layer in network.weighted_layers) <= 24
-    x = int8.network_input(network, mnist.test_images[:1000])
-    for layer in network.layers:
+    known = pixels(mnist, 0, 1000)
+    for layer, x in int8.trace(network, known):
         if isinstance(layer, WeightedLayer):
-            bare = _accumulator(layer, x)
+            bare = _accumulator(layer, known[layer.inputs[0]])
             low, high = layer.accumulator_range
             assert low <= bare.min() <= bare.max() <= high, layer.name
-        x = int8.run_layer(layer, x)
+        known[layer.name] = x
 
 
 def _accumulator(layer, x):
@@ -67,8 +72,10 @@ def _accumulator(layer, x):
     bias = torch.from_numpy(layer.bias).double()
     if weight.ndim == 2:
         return torch.nn.functional.linear(centred, weight, bias)
+    windows = layer.windows
+    assert windows.before == windows.after
     return torch.nn.functional.conv2d(
-        centred, weight, bias, stride=layer.stride, padding=layer.padding
+        centred, weight, bias, stride=windows.strides, padding=windows.before
     )
 
 
@@ -95,8 +102,10 @@ def test_the_text_files_alone_give_the_same_logits(run_folder, mnist, reference)
     exported = arraysmith.export(run_folder)
     folder = RunFolder(run_folder).weight_folder
     assert exported.files == len(list(folder.iterdir()))
-    logits = predict(QuantNetwork(read_export(folder)), mnist.test_images)
-    assert np.count_nonzero(logits != reference["fc2"]) == 0
+    found = predict(QuantNetwork(read_export(folder)), pixels(mnist))
+    assert list(found) == ["fc2"]
+    assert found["fc2"].shape == (10_000, 10)
+    assert np.count_nonzero(found["fc2"] != reference["fc2"]) == 0
 
 
 def test_exported_text_holds_every_element(run_folder):
@@ -116,7 +125,8 @@ def test_the_model_file_opens_without_pickles(run_folder):
     """quant_model.pth loads with weights_only=True."""
     path = RunFolder(run_folder).model("quant")
     content = torch.load(path, weights_only=True)
-    assert content["tensors"]["conv1.weight"].dtype == torch.int8
+    assert content["tensors"]["conv1.weight"].dtype == torch.int16
+    assert content["tensors"]["conv1.weight"].abs().max() <= 128
 
 
 def test_a_float_checkpoint_is_no_int8_model(tmp_path):

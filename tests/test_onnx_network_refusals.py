@@ -12,8 +12,7 @@ from onnx_models import convolving, saved, value
 from test_onnx_network import TOKENS, X2, X4, attention, ints, net, node, quantized, reals
 
 from arraysmith.errors import InputFileError
-from arraysmith.formats import onnx_network
-from arraysmith.formats.onnx_network import read_network
+from arraysmith.formats.onnx_import import network, read_network
 
 BATCH = "the first axis is the batch and stays so; export the model so that it is"
 LISTED = " (docs/onnx.md lists what is)"
@@ -475,7 +474,7 @@ def test_what_no_output_needs_is_not_read(tmp_path):
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
     """Fills cost nothing until they are weights; of those only a budget is made."""
-    monkeypatch.setattr(onnx_network, "_BUDGET", 1 << 24)
+    monkeypatch.setattr(network, "_BUDGET", 1 << 24)
     nodes = [node("ConstantOfShape", "s", f"w{number}") for number in range(20)]
     tensors = ["x", *(f"t{number}" for number in range(20))]
     nodes += [

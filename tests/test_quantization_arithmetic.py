@@ -32,28 +32,38 @@ def constants(multiplier, right_shift, bits=31):
 # ---- (1): scale and zero point
 
 
-@given(low=reals, high=reals, signed=st.booleans(), symmetric=st.booleans(), power=st.booleans())
-def test_range_holds_zero_exactly_and_the_rest_up_to_rounding(low, high, signed, symmetric, power):
+@given(
+    ends=st.tuples(reals, reals).map(sorted),
+    signed=st.booleans(),
+    symmetric=st.booleans(),
+    power=st.booleans(),
+    bits=st.integers(4, 16),
+)
+def test_range_holds_zero_exactly_and_the_rest_up_to_rounding(ends, signed, symmetric, power, bits):
     """Real 0 is an integer, and each end of the range is at most half a step outside the grid."""
-    low, high = min(low, high), max(low, high)
-    affine = affine_from_range(low, high, signed=signed, symmetric=symmetric, power_of_two=power)
+    low, high = ends
+    affine = affine_from_range(
+        low, high, signed=signed, symmetric=symmetric, power_of_two=power, bits=bits
+    )
     assert affine.dequantize(affine.quantize(0.0)) == 0.0
-    assert (affine.qmin, affine.qmax) == ((-128, 127) if signed else (0, 255))
+    half = 2 ** (bits - 1)
+    assert (affine.qmin, affine.qmax) == ((-half, half - 1) if signed else (0, 2 * half - 1))
+    assert (affine.bits, affine.signed) == (bits, signed)
     bottom, top = affine.dequantize([affine.qmin, affine.qmax])
     slack = affine.scale * (0.5 + 1e-9)
     assert bottom - slack <= low
     assert high <= top + slack
     if symmetric:
-        assert affine.zero_point == (0 if signed else 128)
+        assert affine.zero_point == (0 if signed else half)
         assert bottom <= low * (1 - 1e-12)
     if power:
         assert math.frexp(affine.scale)[0] == 0.5
 
 
-@given(low=st.floats(-1e3, 0), span=st.floats(1e-3, 1e3), real=reals)
-def test_quantize_is_the_nearest_integer_clamped(low, span, real):
+@given(low=st.floats(-1e3, 0), span=st.floats(1e-3, 1e3), real=reals, bits=st.integers(4, 16))
+def test_quantize_is_the_nearest_integer_clamped(low, span, real, bits):
     """A real inside the grid comes back within half a step; one outside saturates."""
-    affine = affine_from_range(low, low + span)
+    affine = affine_from_range(low, low + span, bits=bits)
     q = int(affine.quantize(real))
     bottom, top = affine.dequantize([affine.qmin, affine.qmax])
     if real <= bottom:
@@ -88,8 +98,16 @@ def test_a_constant_range_has_a_scale():
         ({"scale": 0.0}, "scale is 0.0, needs to be positive and finite"),
         ({"scale": math.nan}, "scale is nan, needs to be positive and finite"),
         ({"zero_point": 128}, "zero point 128 is outside -128…127"),
-        ({"qmin": 0, "qmax": 127}, "range 0…127 is not int8 (-128…127) or uint8 (0…255)"),
-        ({"qmin": -127, "qmax": 128}, "range -127…128 is not int8 (-128…127) or uint8 (0…255)"),
+        *(
+            (
+                {"qmin": low, "qmax": high},
+                (
+                    f"range {low}…{high} is that of no integer of 4 to 16 bits, as int8 "
+                    "(-128…127) or uint8 (0…255)"
+                ),
+            )
+            for low, high in [(0, 7), (-4, 3), (-127, 128), (0, 128), (0, 2**17 - 1)]
+        ),
     ],
 )
 def test_affine_refuses(fields, message):

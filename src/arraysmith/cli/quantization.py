@@ -38,7 +38,9 @@ _CHOICES = (
         type=click.Choice(list(SCHEMES)),
         default="default",
         show_default=True,
-        help="A named scheme; the options below change single choices of it.",
+        metavar="NAME",
+        help=f"A named scheme: {', '.join(SCHEMES)}. The options below change single choices of "
+        "it.",
     ),
     click.option(
         "--per-tensor/--per-channel",
@@ -78,7 +80,12 @@ _CHOICES = (
         default=None,
         help="Pool in the accumulator, or as a layer of its own.",
     ),
-    click.option("--bias-correction/--no-bias-correction", "bias_correction", default=None),
+    click.option(
+        "--bias-correction/--no-bias-correction",
+        "bias_correction",
+        default=None,
+        help="Move biases until channel means are those of the float network.",
+    ),
     click.option(
         "--equalize/--no-equalize",
         "equalize",
@@ -114,10 +121,12 @@ def _choices(verb: Verb) -> Verb:
     type=click.Path(path_type=Path),
     default=None,
     metavar="FILE",
-    help="TOML with other choices for single layers.",
+    help="TOML with other choices for single layers, as in [layer.conv1] weight_bits = 4.",
 )
 @click.option("--integer-only", is_flag=True, help="Refuse what would run in floats.")
-@click.option("--sensitivity", is_flag=True, help="Also find what each layer costs.")
+@click.option(
+    "--sensitivity", is_flag=True, help="Also find what the outputs lose by each layer alone."
+)
 @click.option(
     "--calibration-images",
     "--calibration-samples",

@@ -61,14 +61,14 @@ def has_exact_qdq(network: IntegerNetwork) -> bool:
 def _torch(network: IntegerNetwork) -> Runner:
     import torch
 
-    from arraysmith.quantization.assessment import as_tensors
+    from arraysmith.quantization.calibration import tensors_of
     from arraysmith.quantization.modules import QuantNetwork
 
     module = QuantNetwork(network)
 
     @torch.inference_mode()
     def run(inputs: Arrays) -> Arrays:
-        return {layer.name: x.numpy() for layer, x in module.trace(as_tensors(inputs))}
+        return {layer.name: x.numpy() for layer, x in module.trace(tensors_of(inputs))}
 
     return run
 

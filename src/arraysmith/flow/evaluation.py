@@ -181,6 +181,10 @@ def _both(run: RunFolder) -> tuple[FloatGraph, IntegerNetwork]:
     from arraysmith.quantization import model_file
 
     network = model_file.load(quant_model(run))
+    if not run.float_model.exists():
+        raise InputFileError(
+            f"{run.float_model}: not there; run `arraysmith quantize -o {run.path}` again"
+        )
     return model_file.load_float(run.float_model), network
 
 
@@ -205,12 +209,13 @@ def _labels(given: Path | NDArray[Any], count: int, shape: tuple[int, ...]) -> N
         if isinstance(given, Path | str)
         else np.asarray(given)
     )
+    origin = f"{given}: " if isinstance(given, Path | str) else ""
     classes = shape[-1]
     if len(shape) != 2 or labels.shape != (count,):
         raise InputFileError(
-            f"labels of shape {labels.shape} for {count} samples with an output of shape "
+            f"{origin}labels of shape {labels.shape} for {count} samples with an output of shape "
             f"{shape[1:]}; give one class a sample"
         )
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        raise InputFileError(f"labels are not all whole numbers of 0…{classes - 1}")
+        raise InputFileError(f"{origin}labels are not all whole numbers of 0…{classes - 1}")
     return labels.astype(np.int64)

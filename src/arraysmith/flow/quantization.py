@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from arraysmith.quantization.samples import Samples
     from arraysmith.quantization.scheme import LayerOverride, Scheme
 
-ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 200
+ASSESSED_SAMPLES, SENSITIVITY_SAMPLES = 1000, 64
 
 
 def quantize(
@@ -100,8 +100,7 @@ def quantize(
     outdated = ["evaluation", "sample_evaluation", "verification"]
     if before and (before.model, before.model_sha256) != (facts.model, facts.model_sha256):
         outdated.append("schemes")
-    model_file.save_float(run.float_model, source.graph)
-    model_file.save(run.model("quant"), quantized.network)
+    model_file.save_both(run.float_model, source.graph, run.model("quant"), quantized.network)
     run.record("quantization", facts, command, outdated=tuple(outdated))
     return facts
 

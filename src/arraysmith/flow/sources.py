@@ -80,7 +80,7 @@ def read_source(
 
 
 def _read_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None) -> FloatGraph:
-    from arraysmith.formats.onnx_network import read_network
+    from arraysmith.formats.onnx_import import read_network
 
     return read_network(path, shapes)
 

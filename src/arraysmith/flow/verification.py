@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arraysmith.errors import InvalidNetworkError
+import numpy as np
+
+from arraysmith.errors import InputFileError, InvalidNetworkError
 from arraysmith.flow.back_ends import back_ends, torch_back_end
 from arraysmith.flow.sources import as_pixels, quant_model, samples_of, takes_mnist
 from arraysmith.metrics import Verification
@@ -50,6 +52,7 @@ def verify(
     Raises:
         InvalidNetworkError: a back end gives another integer; it, the first layer and the index
             are named.
+        InputFileError: the run's text files are damaged, or of another network.
     """
     from arraysmith.quantization import model_file
     from arraysmith.quantization.export import MANIFEST
@@ -61,7 +64,9 @@ def verify(
     given, inputs = _inputs(network, samples, count, data)
     with tempfile.TemporaryDirectory() as folder:
         text = run.weight_folder
-        if not (text / MANIFEST).exists():
+        if (text / MANIFEST).exists():
+            _check_same(text, network, run)
+        else:
             text = Path(folder) / "weight"
             export_network(network, text)
         found, absent = verify_back_ends(network, inputs, back_ends(network, text), progress)
@@ -81,6 +86,21 @@ def verify(
                 f"in {each.first_difference}"
             )
     return facts
+
+
+def _check_same(folder: Path, network: IntegerNetwork, run: RunFolder) -> None:
+    """Refuse the export of an earlier network: it would differ, and be no fault of the files."""
+    from arraysmith.quantization.export import read_export
+    from arraysmith.quantization.parts import take_apart
+
+    (structure, numbers), (found, read) = take_apart(network), take_apart(read_export(folder))
+    if structure != found or any(
+        not np.array_equal(array, read[name]) for name, array in numbers.items()
+    ):
+        raise InputFileError(
+            f"{folder}: an export of another network than {run.model('quant')}; run "
+            f"`arraysmith export -o {run.path}` again"
+        )
 
 
 def compare_torch(

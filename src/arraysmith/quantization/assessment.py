@@ -11,14 +11,13 @@ from arraysmith.learning import float_graph
 from arraysmith.metrics import QuantizedLayer, sqnr_db
 from arraysmith.networks.moves import MOVES
 from arraysmith.progress import silent
+from arraysmith.quantization.calibration import tensors_of
 from arraysmith.quantization.int8 import quantize_inputs
 from arraysmith.quantization.modules import QuantNetwork, product_dtype
 from arraysmith.quantization.operations import FloatIsland
 from arraysmith.quantization.products import WeightedLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from arraysmith.networks.graph import FloatGraph
@@ -46,13 +45,13 @@ def assess_layers(
     )
     with progress("error of every layer", len(samples)) as advance:
         for batch in samples.batches():
-            tensors = as_tensors(batch)
+            tensors = tensors_of(batch)
             reals = {
                 name: x.double().numpy()
                 for name, x in float_graph.trace(graph, tensors)
                 if name in wanted
             }
-            for layer, q in module.trace(as_tensors(quantize_inputs(network, batch))):
+            for layer, q in module.trace(tensors_of(quantize_inputs(network, batch))):
                 if isinstance(layer, MOVES):
                     continue
                 real = reals[quantized.float_names[layer.name]]
@@ -76,7 +75,7 @@ def float_outputs(graph: FloatGraph, samples: Samples, progress: Progress = sile
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in graph.outputs}
     with progress("float network", len(samples)) as advance:
         for batch in samples.batches():
-            for name, x in float_graph.run(graph, as_tensors(batch)).items():
+            for name, x in float_graph.run(graph, tensors_of(batch)).items():
                 parts[name].append(x.double().numpy())
             advance(len(next(iter(batch.values()))))
     return {name: np.concatenate(found) for name, found in parts.items()}
@@ -91,15 +90,10 @@ def integer_outputs(
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in network.outputs}
     with progress("integer network", len(samples)) as advance:
         for batch in samples.batches():
-            for name, q in module(as_tensors(quantize_inputs(network, batch))).items():
+            for name, q in module(tensors_of(quantize_inputs(network, batch))).items():
                 parts[name].append(dequantized(network, name, q.numpy()))
             advance(len(next(iter(batch.values()))))
     return {name: np.concatenate(found) for name, found in parts.items()}
-
-
-def as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """Arrays as torch takes them."""
-    return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in arrays.items()}
 
 
 def dequantized(network: IntegerNetwork, tensor: str, q: NDArray[Any]) -> NDArray[np.float64]:

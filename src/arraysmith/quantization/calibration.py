@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 HISTOGRAM_BINS = 4096
 MSE_CANDIDATES = 100
-BATCH_WORDS = 1 << 21
+BATCH_WORDS = 1 << 19
 """Of the largest tensor of a batch: small enough to stay near the processor."""
 MAX_BATCH = 256
 
@@ -53,6 +53,7 @@ def observe(
     tensors: Collection[str] | None = None,
     *,
     histograms: Collection[str] = (),
+    also: Callable[[str, torch.Tensor], None] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Observation]:
     """Watch the tensors of a graph, its inputs among them; row numbers have no range.
@@ -62,6 +63,7 @@ def observe(
         samples: for its inputs.
         tensors: which ones; all by default.
         histograms: of these tensors; see `needs_histogram`.
+        also: is shown every tensor of reals once, by name, a batch at a time.
         progress: shows samples.
 
     Raises:
@@ -72,7 +74,7 @@ def observe(
     watched = set(graph.shapes if tensors is None else tensors) | set(histograms)
     passes = 2 if histograms else 1
     with progress("calibration samples", passes * len(samples)) as advance:
-        ranges = _ranges(graph, samples, watched, advance)
+        ranges = _ranges(_shown(_traced(graph, samples, advance), also), watched)
         counts = _histograms(graph, samples, ranges, set(histograms), advance)
     return {
         name: Observation(low=low, high=high, counts=counts.get(name))
@@ -109,12 +111,22 @@ def _traced(
         advance(len(batch[graph.inputs[0].name]))
 
 
+def _shown(
+    traced: Iterator[tuple[str, torch.Tensor]], also: Callable[[str, torch.Tensor], None] | None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The same tensors, each shown on its way."""
+    for name, x in traced:
+        if also is not None:
+            also(name, x)
+        yield name, x
+
+
 def _ranges(
-    graph: FloatGraph, samples: Samples, watched: set[str], advance: Callable[[int], None]
+    traced: Iterator[tuple[str, torch.Tensor]], watched: set[str]
 ) -> dict[str, tuple[float, float]]:
     """Least and greatest of every tensor."""
     found: dict[str, tuple[float, float]] = {}
-    for name, x in _traced(graph, samples, advance):
+    for name, x in traced:
         if name not in watched:
             continue
         low, high = (float(end) for end in torch.aminmax(x))  # NaN goes through

@@ -56,6 +56,7 @@ def correct_biases(
     graph: FloatGraph,
     samples: Samples,
     *,
+    means: ChannelMeans | None = None,
     signs: Mapping[str, NDArray[np.int64]] | None = None,
     progress: Progress = silent,
 ) -> IntegerNetwork:
@@ -66,6 +67,7 @@ def correct_biases(
         graph: the float network that it was lowered from; a weighted layer has the name of its
             convolution or linear operation.
         samples: reals; as many of them, evenly spread, as can be held.
+        means: what the float network gives on all the samples, where it is known already.
         signs: (out,) 1 or -1 by layer, -1 where the weights were negated; as the weights of the two
             networks show by default.
         progress: shows weighted layers.
@@ -74,15 +76,16 @@ def correct_biases(
         InvalidNetworkError: a corrected bias or accumulator does not fit int32.
     """
     plan = _planned(network)
-    samples = samples.spread(min(MAX_SAMPLES, max(MAX_BYTES // plan.peak_bytes, 1)))
+    drawn = samples.spread(min(MAX_SAMPLES, max(MAX_BYTES // plan.peak_bytes, 1)))
+    if means is None or len(drawn) < len(samples):
+        means = float_means(graph, drawn)
     operations = {each.name: each for each in graph.operations}
-    means = float_means(graph, samples)
     saturated = _saturated(graph)
     size = batch_size(graph)
     held: dict[str, list[torch.Tensor]] = {
         given.name: [
             _compact(torch.from_numpy(_quantized(given, batch[given.name])), given.type)
-            for batch in samples.batches(size)
+            for batch in drawn.batches(size)
         ]
         for given in network.inputs
     }
@@ -94,7 +97,9 @@ def correct_biases(
             if isinstance(layer, IntegerConvolution | IntegerLinear):
                 if isinstance(operation, Convolution | Linear) and layer.name not in saturated:
                     sign = (signs or {}).get(layer.name, channel_signs(layer, operation))
-                    corrected = _corrected(layer, held[layer.inputs[0]], sign * means[layer.name])
+                    corrected = _corrected(
+                        layer, held[layer.inputs[0]], sign * means.of(layer.name)
+                    )
                 advance()
             layers.append(corrected)
             if layer.name in plan.needed:
@@ -123,23 +128,41 @@ def _saturates(operation: FloatOperation) -> bool:
     return isinstance(operation, Softmax)
 
 
-def float_means(graph: FloatGraph, samples: Samples) -> dict[str, NDArray[np.float64]]:
-    """(out,): the channel means over samples and positions of every weighted operation."""
-    axes = {
-        each.name: 1 if isinstance(each, Convolution) else -1
-        for each in graph.operations
-        if isinstance(each, Convolution | Linear)
-    }
-    sums: dict[str, NDArray[np.float64]] = {}
-    words: dict[str, int] = {}
+class ChannelMeans:
+    """The channel means of every weighted operation, over the batches it is shown."""
+
+    def __init__(self, graph: FloatGraph) -> None:
+        """Of nothing yet."""
+        self._axes = {
+            each.name: 1 if isinstance(each, Convolution) else -1
+            for each in graph.operations
+            if isinstance(each, Convolution | Linear)
+        }
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._words: dict[str, int] = {}
+
+    def add(self, name: str, x: torch.Tensor) -> None:
+        """One batch of a tensor; what no weighted operation makes is ignored."""
+        if name not in self._axes:
+            return
+        channels = x.movedim(self._axes[name], 1)
+        of_sample = channels.reshape(*channels.shape[:2], -1).sum(2)
+        total = of_sample.double().sum(0).numpy()
+        self._sums[name] = self._sums.get(name, 0.0) + total
+        self._words[name] = self._words.get(name, 0) + x.numel() // channels.shape[1]
+
+    def of(self, name: str) -> NDArray[np.float64]:
+        """(out,): over samples and positions."""
+        return self._sums[name] / self._words[name]
+
+
+def float_means(graph: FloatGraph, samples: Samples) -> ChannelMeans:
+    """What the float network gives on some samples."""
+    means = ChannelMeans(graph)
     for batch in samples.batches(batch_size(graph)):
         for name, x in trace(graph, tensors_of(batch)):
-            if name in axes:
-                channels = x.movedim(axes[name], 1)
-                of_sample = channels.reshape(*channels.shape[:2], -1).sum(2)
-                sums[name] = sums.get(name, 0.0) + of_sample.double().sum(0).numpy()
-                words[name] = words.get(name, 0) + x.numel() // channels.shape[1]
-    return {name: total / words[name] for name, total in sums.items()}
+            means.add(name, x)
+    return means
 
 
 def _corrected(

@@ -97,7 +97,8 @@ def _concat(layer: Concat, *arrays: Array) -> Array:
 
 def _max_pool(layer: MaxPool, x: Array) -> Array:
     least = np.iinfo(np.int64).min  # never the greatest: no window is padding alone
-    return np.max(list(taps(x, layer.windows, least)), axis=0)
+    greatest: Array = np.max(list(taps(x, layer.windows, least)), axis=0)
+    return greatest
 
 
 MOVED: dict[type, Callable[..., Array]] = {

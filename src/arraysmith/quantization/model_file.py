@@ -17,7 +17,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from arraysmith.errors import InputFileError, InvalidNetworkError
-from arraysmith.files import read_bytes, write_bytes
+from arraysmith.files import read_bytes, write_bytes, writing
 from arraysmith.learning.checkpoint import UNDECODABLE, load_plain
 from arraysmith.quantization.parts import (
     assemble,
@@ -74,9 +74,26 @@ def save_float(path: Path, graph: FloatGraph) -> None:
         InvalidNetworkError: a number that is NaN.
         OutputError: the file cannot be written.
     """
+    write_bytes(path, _float_bytes(path, graph))
+
+
+def save_both(float_path: Path, graph: FloatGraph, path: Path, network: IntegerNetwork) -> None:
+    """Write a float graph and its integer network, both or none: they belong together.
+
+    Raises:
+        InvalidNetworkError: a number that no file could hold, such as NaN.
+        OutputError: a file cannot be written.
+    """
+    content = _float_bytes(float_path, graph)
+    with writing(float_path) as temporary:
+        temporary.write_bytes(content)
+        save(path, network)
+
+
+def _float_bytes(path: Path, graph: FloatGraph) -> bytes:
     graph = assemble_graph(graph_structure(graph), graph_arrays(graph))
     encode = _safetensors_bytes if path.suffix == SAFETENSORS else _torch_bytes
-    write_bytes(path, encode(FLOAT_FORMAT, graph_structure(graph), graph_arrays(graph)))
+    return encode(FLOAT_FORMAT, graph_structure(graph), graph_arrays(graph))
 
 
 def load_float(path: Path) -> FloatGraph:

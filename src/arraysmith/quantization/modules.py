@@ -2,7 +2,7 @@
 
 Integers are held in int8 or uint8 where they have up to 8 bits, else in int16 or int32; logits are
 int32. How products and roundings run through floats without losing a bit is stated where they are:
-`torch_products`, `torch_rescaling`, `torch_functions`.
+in `torch_engine`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from arraysmith.quantization.operations import (
     IntegerTable,
 )
 from arraysmith.quantization.products import IntegerConvolution, IntegerLinear
-from arraysmith.quantization.torch_functions import (
+from arraysmith.quantization.torch_engine.functions import (
     QuantAdd,
     QuantAveragePool,
     QuantConstant,
@@ -48,9 +48,9 @@ from arraysmith.quantization.torch_functions import (
     QuantSoftmax,
     QuantTable,
 )
-from arraysmith.quantization.torch_moves import moving
-from arraysmith.quantization.torch_products import QuantConvolution, QuantLinear, QuantMatMul
-from arraysmith.quantization.torch_rescaling import container, product_dtype
+from arraysmith.quantization.torch_engine.moves import moving
+from arraysmith.quantization.torch_engine.products import QuantConvolution, QuantLinear, QuantMatMul
+from arraysmith.quantization.torch_engine.rescaling import container, product_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.networks.operations import Lookup
+from arraysmith.networks.operations import Constant, Lookup
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import calibrated_range, needs_histogram, observe
-from arraysmith.quantization.correction import correct_biases
+from arraysmith.quantization.correction import MAX_SAMPLES, ChannelMeans, correct_biases
 from arraysmith.quantization.equalization import equalize
 from arraysmith.quantization.lowering import lower
 from arraysmith.quantization.overrides import check_overrides
@@ -65,24 +67,45 @@ def quantize(
             layer, or a tensor has NaN; it is named.
         InputFileError: samples that do not vary.
     """
+    _check_finite(graph)
     graph = simplified(graph)
     if scheme.equalize:
         graph = equalize(graph)
     choose = partial(scheme.for_layer, overrides=overrides)
     planned = plan(graph, choose, partial(given_range, overrides=overrides))
     check_overrides(overrides, [*(given.name for given in graph.inputs), *planned.layers.values()])
-    ranges = _ranges(graph, planned, samples, scheme, overrides=overrides, progress=progress)
+    means = None
+    if scheme.bias_correction and len(samples) <= MAX_SAMPLES:
+        means = ChannelMeans(graph)
+    ranges = _ranges(
+        graph, planned, samples, scheme, overrides=overrides, means=means, progress=progress
+    )
     lowered = lower(graph, planned, ranges, choose)
     network = lowered.network
     if integer_only and network.islands:
         island = network.islands[0]
+        kind = getattr(island.operation, "kind", type(island.operation).__name__)
         raise InvalidNetworkError(
-            f"layer {island.name!r} ({type(island.operation).__name__}) has no integer form and "
+            f"layer {island.name!r} ({kind}) has no integer form and "
             "would run in floats; leave out --integer-only, or replace it"
         )
     if scheme.bias_correction:
-        network = correct_biases(network, graph, samples, progress=progress)
+        network = correct_biases(network, graph, samples, means=means, progress=progress)
     return Quantized(network=network, graph=graph, scheme=scheme, float_names=lowered.float_names)
+
+
+def _check_finite(graph: FloatGraph) -> None:
+    """Refuse weights that are NaN or infinite, before they turn up as something else."""
+    for operation in graph.operations:
+        if isinstance(operation, Constant):
+            continue  # a mask may hold them; whether they come through is seen on samples
+        for each in fields(operation):
+            value = getattr(operation, each.name)
+            if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                raise InvalidNetworkError(
+                    f"layer {operation.name!r} holds NaN or infinity in its {each.name}; train the "
+                    "network again, or export it again"
+                )
 
 
 def _ranges(
@@ -92,6 +115,7 @@ def _ranges(
     scheme: Scheme,
     *,
     overrides: Sequence[LayerOverride],
+    means: ChannelMeans | None,
     progress: Progress,
 ) -> dict[str, tuple[float, float]]:
     """Low and high of every tensor that has no type yet: as given, else as observed."""
@@ -107,7 +131,14 @@ def _ranges(
         elif tensor not in typed:
             schemes[tensor] = scheme.for_layer(layer, overrides)
     histograms = [tensor for tensor, chosen in schemes.items() if needs_histogram(chosen)]
-    found = observe(graph, samples, schemes, histograms=histograms, progress=progress)
+    found = observe(
+        graph,
+        samples,
+        schemes,
+        histograms=histograms,
+        also=means.add if means else None,
+        progress=progress,
+    )
     observed = {
         tensor: calibrated_range(found[tensor], chosen) for tensor, chosen in schemes.items()
     }

@@ -115,14 +115,25 @@ def _title(facts: RunFacts) -> str:
 
 def _headlines(facts: RunFacts) -> list[Headline]:
     found = []
-    if facts.evaluation:
-        comparison = facts.evaluation.comparison
+    evaluated = facts.evaluation or facts.sample_evaluation
+    if evaluated and evaluated.comparison:
+        comparison = evaluated.comparison
+        integers = "int8 accuracy, integers only"
+        if facts.quantization and facts.quantization.islands:
+            integers = "accuracy as integers, with float islands"
         found += [
             Headline(value=tables.percent(comparison.float_accuracy), label="float32 accuracy"),
-            Headline(
-                value=tables.percent(comparison.int8_accuracy), label="int8 accuracy, integers only"
-            ),
+            Headline(value=tables.percent(comparison.int8_accuracy), label=integers),
         ]
+    if facts.verification:
+        ends = facts.verification.back_ends
+        found.append(
+            Headline(
+                value=f"{facts.verification.different:,}",
+                label=f"of {sum(each.integers for each in ends):,} integers differ between NumPy "
+                f"and {len(ends)} back ends",
+            )
+        )
     if facts.quantization:
         found.append(
             Headline(

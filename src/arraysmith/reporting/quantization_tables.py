@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from arraysmith.quantization.scheme import Scheme
 from arraysmith.reporting.tables import NOT_COVERED, Row, Table, columns, percent
 
 if TYPE_CHECKING:
@@ -12,13 +14,18 @@ if TYPE_CHECKING:
 
 def quantized_layers(facts: Quantization) -> Table:
     """Ranges, error and proven accumulators of every layer."""
-    chosen = ", ".join(f"{key} {value}" for key, value in facts.scheme.items())
+    defaults = asdict(Scheme())
+    chosen = ", ".join(
+        f"{key} {value}"
+        for key, value in facts.scheme.items()
+        if key != "name" and defaults.get(key) != value
+    )
     notes = [f"{facts.accumulator_bits} signed accumulator bits suffice, proven."]
     if facts.islands:
         notes.append(f"In floats, for want of an integer form: {', '.join(facts.islands)}.")
     if facts.overrides:
         notes.append(f"Chosen otherwise: {', '.join(facts.overrides)}.")
-    notes.append(f"Scheme: {chosen}.")
+    notes.append(f"Scheme: {facts.scheme.get('name')}{chosen and ': '}{chosen}.")
     rows = []
     for layer in facts.layers:
         bits = f"{layer.output_bits}" + (f" / {layer.weight_bits}" if layer.weight_bits else "")
@@ -51,17 +58,17 @@ def quantized_layers(facts: Quantization) -> Table:
         title=f"Integer network by layer ({facts.calibration_samples:,} calibration samples)",
         columns=columns(
             "layer:",
-            "kind:?",
+            "kind:",
             "up to:?",
-            "range of its output?",
+            "output range",
             "scale?",
             "zero point?",
-            "bits?",
+            "bits",
             "weight scales?",
             "SQNR dB",
             "accumulator can reach?",
             "signed bits",
-            "Σ|w|·max|x|+|b|",
+            "Σ|w|·max|x|+|b|?",
             "exact in:?",
         ),
         rows=tuple(rows),
@@ -133,16 +140,21 @@ def verification(facts: Verification) -> Table:
         )
         for each in facts.back_ends
     ]
-    rows += [
-        Row((name, "not run", NOT_COVERED, reason, NOT_COVERED))
-        for name, reason in facts.absent.items()
-    ]
+    rows += [Row((name, "not run", NOT_COVERED, NOT_COVERED, NOT_COVERED)) for name in facts.absent]
+    reasons = dict.fromkeys(facts.absent.values())
+    note = " ".join([f"{facts.samples:,} samples: {facts.given}.", *map(_not_run, reasons)])
     return Table(
         title=f"{facts.network}: back ends against {facts.reference}, every layer's integers",
-        columns=columns("back end:", "integers compared", "different", "first:?", "seconds?"),
+        columns=columns(
+            "back end:", "integers compared", "different", "first difference:?", "seconds?"
+        ),
         rows=tuple(rows),
-        note=f"{facts.samples:,} samples: {facts.given}.",
+        note=note,
     )
+
+
+def _not_run(reason: str) -> str:
+    return f"Not run: {reason}."
 
 
 def _decibels(sqnr: float | None) -> str:

@@ -5,20 +5,20 @@ with k odd. float32 holds every integer up to 2^24, times any power of two, and 
 without rounding while results are such.
 
 *In one product.* If sy is a power of two, the real R = sy·N·k/2^t is the integer N·k in units of
-sy/2^t. With k in the weights' scale, every partial sum of any order is exact up to 2^24 units. (10)
+sy/2^t. With k in the weights' scale, every partial sum of any order is exact up to 2^24 units. (E1)
 
 QuantizeLinear rounds R/sy to the nearest, ties to even; (3) rounds ties up. R/sy is a multiple of
 2^-t, so half a unit more, sy/2^(t+1), moves a tie above itself, and, if t ≥ 1, nothing else across
 one: the next value below a tie is a whole unit away. Then there is no tie left and both rules
-agree. In half units that is the odd integer 2·N·k + 1, so |2·N·k| + 1 ≤ 2^24 is asked for.     (11)
+agree. In half units that is the odd integer 2·N·k + 1, so |2·N·k| + 1 ≤ 2^24 is asked for.     (E2)
 Where t < 1, R/sy is whole and t = 1 is taken, which does no harm. The nudge is never left out: it
 keeps a runtime from fusing the sum with its QuantizeLinear into an operation that rounds otherwise.
 
 *In two parts*, where N·k is larger but N is not: weights on scales that are powers of two, so that
 |N| ≤ 2^24 is enough, and k behind the sum. With 1 ≤ s ≤ t - 1, h = ⌊N/2^s⌋ and l = N - h·2^s,
-    r = h·k + ⌊l·k/2^s⌋ = ⌊N·k/2^s⌋   and   ⌊(N·k + 2^(t-1))/2^t⌋ = ⌊(r + 2^(t-1-s))/2^(t-s)⌋, (12)
+    r = h·k + ⌊l·k/2^s⌋ = ⌊N·k/2^s⌋   and   ⌊(N·k + 2^(t-1))/2^t⌋ = ⌊(r + 2^(t-1-s))/2^(t-s)⌋, (E3)
 for 2^(t-1-s) is whole. All of it is exact if (|N|/2^s + 2)·k·2 + 1 ≤ 2^24 and k·2^s ≤ 2^24, and r
-is rounded as N·k above, by (11) with t - s for t.
+is rounded as N·k above, by (E2) with t - s for t.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _LEAST_EXPONENT, _MOST_EXPONENT = -60, 60
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rounding:
-    """What stands between an exact real sum and its QuantizeLinear, (11) and (12); (n,) each."""
+    """What stands between an exact real sum and its QuantizeLinear, (E2) and (E3); (n,) each."""
 
     nudge: NDArray[np.float64]
     """What is added against ties."""
     cut: NDArray[np.int64]
-    """s of (12); all 0: there are no two parts."""
+    """s of (E3); all 0: there are no two parts."""
     multiplier: NDArray[np.int64]
-    """k of (12)."""
+    """k of (E3)."""
     step: NDArray[np.float64]
     """The real of r = 1."""
 
     @property
     def in_parts(self) -> bool:
-        """Whether the multiplier stands behind the sum, (12)."""
+        """Whether the multiplier stands behind the sum, (E3)."""
         return bool(self.cut.any())
 
 
@@ -108,7 +108,7 @@ def exact_product(layer: WeightedLayer) -> ProductPlan:
     two has its 1/size rounded into m/2^n, and then so has the weights' scale.
 
     Raises:
-        InvalidNetworkError: an accumulator can be too large for (11) and (12), or a scale is no
+        InvalidNetworkError: an accumulator can be too large for (E2) and (E3), or a scale is no
             power of two.
     """
     exponent = power_of_two(layer, "input", layer.input.scale)
@@ -184,7 +184,7 @@ def plan_sum(
     Without `exact`, a factor that is 1 but for the rounding of m is 1.
 
     Raises:
-        InvalidNetworkError: `exact`, and a sum can be too large for (11), or a scale is no power of
+        InvalidNetworkError: `exact`, and a sum can be too large for (E2), or a scale is no power of
             two.
     """
     factors = [math.ldexp(term.multiplier, -shift) * output.scale / term.scale for term in terms]
@@ -252,7 +252,7 @@ def _rounding(
     *,
     parts: bool = True,
 ) -> Rounding:
-    """(11), or (12) where needed, of N·m/2^n with |N| ≤ bounds.
+    """(E2), or (E3) where needed, of N·m/2^n with |N| ≤ bounds.
 
     Raises:
         InvalidNetworkError: neither is exact.
@@ -261,9 +261,13 @@ def _rounding(
     k, t = m >> zeros, n - zeros
     triples = list(zip(bounds, k.tolist(), t.tolist(), strict=True))
     cut = np.array([_cut(*triple) if parts else 0 for triple in triples])
-    if (cut < 0).any() or not parts:
-        units = max(bound * each << max(1, 2 - below) for bound, each, below in triples) + 1
-        _check(layer, units, f"its multiplier {m.max()} is too long or its sum too large")
+    failed = [triple for triple, s in zip(triples, cut, strict=True) if s < 0 or not parts]
+    if failed:
+        bound, odd, below = max(failed)
+        if bound > FLOAT32_INTEGERS:
+            _check(layer, bound, "it has too many products")
+        units = (bound * odd << max(1, 2 - below)) + 1
+        _check(layer, units, f"its multiplier {odd} is too long or its sum too large")
     below = np.maximum(t - cut, 1)
     return Rounding(
         nudge=np.ldexp(output.scale, -(below + 1)),
@@ -274,7 +278,7 @@ def _rounding(
 
 
 def _cut(bound: int, k: int, below: int) -> int:
-    """The least s of (12), 0 if (11) holds without, -1 if none will do."""
+    """The least s of (E3), 0 if (E2) holds without, -1 if none will do."""
     if (bound * k << max(1, 2 - below)) + 1 <= FLOAT32_INTEGERS:
         return 0
     for s in range(1, below):

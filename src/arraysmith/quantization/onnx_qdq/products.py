@@ -151,7 +151,7 @@ def _emit_activation(
 def _emit_pool(draft: QdqDraft, layer: IntegerConvolution, tap: float, real: str) -> str:
     """The sum over pool windows times `tap`: an AveragePool where that is the mean."""
     size = (layer.pool,) * len(layer.windows.size)
-    if tap * layer.pooled == 1:
+    if math.isclose(tap * layer.pooled, 1):
         return draft.emit("AveragePool", real, kernel_shape=size, strides=size)
     channels = len(layer.weight)
     taps = np.full((channels, 1, *size), tap, np.float32)
@@ -261,7 +261,7 @@ def rounded(
     unit: NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> str:
-    """The nudge against ties, (11), behind a product in two parts where one is too long, (12).
+    """The nudge against ties, (E2), behind a product in two parts where one is too long, (E3).
 
     `unit` is the real of N = 1, a power of two where there are parts; constants get `shape`.
     """

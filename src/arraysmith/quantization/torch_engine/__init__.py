@@ -1,0 +1,1 @@
+"""The parts of the torch engine; `quantization.modules` puts them together."""
