@@ -99,6 +99,20 @@ def test_what_is_taken_in(operations, expected):
     assert grouped(graph_of(*operations)) == expected
 
 
+def test_a_pool_whose_sum_would_not_fit_stays_a_layer():
+    """Wide inputs or a wide window: the sum would leave int32, so the pool rounds by itself."""
+    wide = {"activation_bits": 16, "weight_bits": 12}
+    assert grouped(graph_of(*CHAIN), Scheme(**wide)) == ["c r n", "p"]
+    assert grouped(graph_of(*CHAIN), Scheme(activation_bits=16)) == ["c r n p"]
+    turned = Transpose(name="t", inputs=("x",), axes=(0, 2, 1))
+    conv = convolution("c", "t", 3, 4)
+    graph = graph_of(turned, conv, pool("p", "c"))
+    overrides = (LayerOverride(layer="x", activation_bits=16),)
+    scheme = Scheme(weight_bits=12)
+    assert [group.pool for group in planned(graph, scheme, overrides).groups] == [1, 1, 1]
+    assert [group.pool for group in planned(graph, scheme).groups] == [1, 2]
+
+
 @pytest.mark.parametrize("kept", ["c", "r", "n"])
 def test_what_else_is_wanted_ends_a_layer(kept):
     """An output, a given type or a second reader of a tensor in the middle keeps it a tensor."""
