@@ -127,7 +127,7 @@ _FUNCTIONS: dict[Function, Callable[..., Tensor]] = {
     Function.GELU: F.gelu,
     Function.GELU_TANH: lambda x: F.gelu(x, approximate="tanh"),
     Function.HARD_SIGMOID: lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
-    Function.HARD_SWISH: lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+    Function.HARD_SWISH: lambda x: (x / 6).add_(0.5).clamp_(0, 1).mul_(x),
     Function.SOFTPLUS: F.softplus,
     Function.MISH: F.mish,
     Function.ERF: torch.erf,
