@@ -21,6 +21,7 @@ bench: install
 	$(BIN)/python benchmarks/problem_p.py --walk
 	$(BIN)/python benchmarks/physical_front.py
 	$(BIN)/python benchmarks/search_strategies.py
+	$(BIN)/python benchmarks/peers.py
 
 install: .venv/installed
 

@@ -15,6 +15,7 @@ from arraysmith.errors import DataUnavailableError
 from arraysmith.formats.onnx_import import read_network
 from arraysmith.learning import float_graph
 from arraysmith.learning.torch_import import from_torch
+from arraysmith.metrics import compare
 from arraysmith.quantization import model_file
 from arraysmith.quantization.assessment import float_outputs, integer_outputs
 from arraysmith.quantization.quantize import quantize
@@ -132,11 +133,17 @@ def test_crepe_keeps_its_raw_pitch_accuracy(crepe):
 
 
 def test_classifier_keeps_its_accuracy(classifier):
-    """On 1,000 lines of text, no line more is turned wrongly than in floats."""
+    """On 1,000 lines of text: few predictions change, for the better as often as for the worse.
+
+    Which ones is decided by the last bit of a range, which is another on another processor, so one
+    line more or less is no loss; one that is not chance is.
+    """
     real, found = classifier.outputs()
-    of_floats = (real.argmax(1) == classifier.labels).mean()
-    assert of_floats > 0.98
-    assert (found.argmax(1) == classifier.labels).mean() >= of_floats
+    comparison = compare(real.argmax(1), found.argmax(1), classifier.labels)
+    assert comparison.float_accuracy > 0.98
+    assert (real.argmax(1) != found.argmax(1)).sum() <= COUNT // 50
+    kept = (found.argmax(1) == classifier.labels).mean() >= comparison.float_accuracy
+    assert kept or comparison.p_value > 0.05
 
 
 def test_nothing_runs_in_floats(real):

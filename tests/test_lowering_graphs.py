@@ -259,6 +259,15 @@ def test_outputs_in_the_middle_of_what_would_be_one_layer():
     assert_same_everywhere(made.network, samples)
 
 
+def test_an_output_given_twice():
+    """It is given twice."""
+    graph = graph_of(linear("l", "x", 8, 4), relu("r", "l"), outputs=("r", "r"))
+    samples = samples_of(graph)
+    network = quantize(graph, samples, Scheme()).network
+    assert network.outputs == ("l", "l")
+    assert_same_everywhere(network, samples)
+
+
 def test_embeddings_cover_rows_that_no_sample_shows():
     """The range of a table is that of all its rows."""
     table = np.linspace(-9, 5, 40).reshape(20, 2).astype(np.float32)

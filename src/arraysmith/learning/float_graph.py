@@ -127,7 +127,7 @@ _FUNCTIONS: dict[Function, Callable[..., Tensor]] = {
     Function.GELU: F.gelu,
     Function.GELU_TANH: lambda x: F.gelu(x, approximate="tanh"),
     Function.HARD_SIGMOID: lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
-    Function.HARD_SWISH: lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+    Function.HARD_SWISH: lambda x: (x / 6).add_(0.5).clamp_(0, 1).mul_(x),
     Function.SOFTPLUS: F.softplus,
     Function.MISH: F.mish,
     Function.ERF: torch.erf,
@@ -164,17 +164,20 @@ def _pairs(before: Sequence[int], after: Sequence[int]) -> list[int]:
 
 def _convolution(operation: Convolution, x: Tensor) -> Tensor:
     windows = operation.windows
-    convolve: Callable[..., Tensor] = F.conv1d if len(windows.size) == 1 else F.conv2d
     same = windows.before == windows.after
-    return convolve(
-        x if same else _padded(x, windows),
-        _as(operation.weight, x),
-        _as(operation.bias, x),
-        stride=windows.strides,
-        padding=windows.before if same else 0,
-        dilation=windows.dilations,
-        groups=operation.groups,
-    )
+    padded = x if same else _padded(x, windows)
+    padding = windows.before if same else (0,) * len(windows.size)
+    weight, bias = _as(operation.weight, x), _as(operation.bias, x)
+    given = (windows.strides, padding, windows.dilations)
+    along: Callable[..., Tensor] = F.conv1d
+    if len(windows.size) == 1:
+        return along(padded, weight, bias, *given, operation.groups)
+    if padded.shape[3] == windows.size[1] == 1 and padding[1] == 0:
+        # A column: torch computes along the last axis side by side, and there is one word.
+        column = (each[:1] for each in given)
+        return along(padded[..., 0], weight[..., 0], bias, *column, operation.groups)[..., None]
+    over: Callable[..., Tensor] = F.conv2d
+    return over(padded, weight, bias, *given, operation.groups)
 
 
 def _linear(operation: Linear, x: Tensor) -> Tensor:
