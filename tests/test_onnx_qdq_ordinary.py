@@ -103,6 +103,10 @@ def island_cases():
     yield floats.Island(**one, kind=kinds.INSTANCE_NORM, epsilon=1e-3), image
     yield floats.Island(**one, kind=kinds.GROUP_NORM, axes=(2,), epsilon=1e-3), image
     yield (
+        floats.Island(**one, kind=kinds.RESPONSE_NORM, axes=(3,), numbers=(0.3, 0.75, 1.0)),
+        image,
+    )
+    yield (
         floats.Convolution(**one, **window, weight=draw(2, 2, 3, 3), bias=draw(2), groups=2),
         image,
     )

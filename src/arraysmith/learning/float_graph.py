@@ -277,6 +277,14 @@ def _concat(operation: Concat, *tensors: Tensor) -> Tensor:
     return torch.cat([x.expand(batch, *x.shape[1:]) for x in tensors], operation.axis + 1)
 
 
+def _response_norm(operation: Island, x: Tensor) -> Tensor:
+    """Of an even size the greater half lies behind, as ONNX has it."""
+    (size,), (alpha, beta, k) = operation.axes, operation.numbers
+    lines = F.pad(x.flatten(2).square(), (0, 0, (size - 1) // 2, size // 2))
+    total = lines.unfold(1, size, 1).sum(-1).reshape(x.shape)
+    return x / (k + alpha / size * total) ** beta
+
+
 def _island(operation: Island, *tensors: Tensor) -> Tensor:
     pairs: dict[IslandKind, Callable[[Tensor, Tensor], Tensor]] = {
         IslandKind.DIVIDE: torch.div,
@@ -297,6 +305,8 @@ def _island(operation: Island, *tensors: Tensor) -> Tensor:
             return F.group_norm(x, x.shape[1], eps=operation.epsilon)
         case IslandKind.GROUP_NORM:
             return F.group_norm(x, operation.axes[0], eps=operation.epsilon)
+        case IslandKind.RESPONSE_NORM:
+            return _response_norm(operation, x)
     raise operation.refuse(f"no float arithmetic for {operation.kind}")
 
 

@@ -297,6 +297,9 @@ class IslandKind(StrEnum):
     """One input (channels, spatial…): zero mean and unit variance of each channel."""
     GROUP_NORM = "group-norm"
     """One input (channels, spatial…): the same for `axes[0]` groups of channels."""
+    RESPONSE_NORM = "response-norm"
+    """One input (channels, spatial…): x / (k + alpha/size·Σ x²)^beta over `axes[0]` neighbouring
+    channels (Krizhevsky et al., NIPS 2012, section 3.3); `numbers` are alpha, beta, k."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +309,7 @@ class Island(Operation):
     kind: IslandKind
     axes: tuple[int, ...] = ()
     epsilon: float = 0.0
+    numbers: tuple[float, ...] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """By kind."""

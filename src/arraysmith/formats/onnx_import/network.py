@@ -279,6 +279,7 @@ _READ: dict[str, Callable[[Site], None]] = {
     "GroupNormalization": reductions.image_normalization,
     "Identity": moves.same,
     "InstanceNormalization": reductions.image_normalization,
+    "LRN": reductions.response_normalization,
     "LayerNormalization": reductions.layer_normalization,
     "LogSoftmax": reductions.softmax,
     "MatMul": products.matmul,
@@ -315,7 +316,6 @@ _RECURRENT = "computes step by step; export the model unrolled, as MatMul nodes"
 _WAYS = {
     "ConvInteger": _QOPERATOR,
     "GRU": _RECURRENT,
-    "LRN": "normalises over channels, which has no form here; train with BatchNormalization",
     "LSTM": _RECURRENT,
     "MatMulInteger": _QOPERATOR,
     "QLinearAdd": _QOPERATOR,

@@ -123,3 +123,15 @@ def image_normalization(site: Site) -> None:
         epsilon=_epsilon(site, site.real("epsilon", 1e-5)),
     )
     site.give(normal if plain else site.add(ChannelAffine, normal, gain=gain, shift=shift))
+
+
+def response_normalization(site: Site) -> None:
+    """LRN: every word by its neighbours in other channels, an island."""
+    x = site.tensor(0)
+    size = site.integer("size", 0)
+    if len(x.shape) < 2 or not 1 <= size <= 2 * x.shape[0]:
+        raise site.refuse(f"normalises over {size} channels of a tensor of shape {x.shape}")
+    numbers = tuple(
+        site.real(name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1))
+    )
+    site.give(site.add(Island, x, kind=IslandKind.RESPONSE_NORM, axes=(size,), numbers=numbers))

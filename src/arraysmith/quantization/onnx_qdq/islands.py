@@ -183,6 +183,9 @@ def _island(draft: QdqDraft, operation: Island, *tensors: str) -> str:
     if operation.kind in {IslandKind.MAX, IslandKind.SUM}:
         operator = "ReduceMax" if operation.kind == IslandKind.MAX else "ReduceSum"
         return draft.emit(operator, x, np.array(operation.axes) + 1, keepdims=1)
+    if operation.kind == IslandKind.RESPONSE_NORM:
+        alpha, beta, k = operation.numbers
+        return draft.emit("LRN", x, size=operation.axes[0], alpha=alpha, beta=beta, bias=k)
     shape = draft.shapes[operation.inputs[0]]
     groups = shape[0] if operation.kind == IslandKind.INSTANCE_NORM else operation.axes[0]
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
