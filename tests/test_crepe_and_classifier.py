@@ -9,7 +9,6 @@ import labelled_networks
 import numpy as np
 import pytest
 import torch
-from support import absent
 
 import arraysmith
 from arraysmith.errors import DataUnavailableError
@@ -63,11 +62,11 @@ def samples_of(graph, inputs):
 
 
 def fetched(network):
-    """The file, or a test that is skipped."""
+    """The file, or a test that is skipped with the reason."""
     try:
         return labelled_networks.fetched(network)
     except DataUnavailableError as error:
-        return absent(str(error))
+        return pytest.skip(str(error))
 
 
 def quantized_run(graph, make, folder):

@@ -40,8 +40,10 @@ from arraysmith.networks.operations import (
     Softmax,
 )
 from arraysmith.networks.windows import Windows
+from arraysmith.quantization import int8
 from arraysmith.quantization.norms import IntegerLayerNorm, IntegerSoftmax
 from arraysmith.quantization.operations import FloatIsland, IntegerAdd, IntegerRequantize
+from arraysmith.quantization.quantize import quantize
 from arraysmith.quantization.samples import Samples
 from arraysmith.quantization.scheme import SCHEMES, Scales, Scheme
 
@@ -232,6 +234,28 @@ def test_a_bias_beside_a_wide_pool():
     )
     (layer,) = assert_near(graph_of(tiny, relu("r", "c"), pool("p", "r", 8))).layers
     assert layer.pooled == 64
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (12, 8), (16, 8), (8, 16), (12, 12), (16, 12)], ids=str)
+def test_a_pool_never_makes_a_convolution_leave_int32(bits):
+    """It is fused where the sum fits, else a layer of its own."""
+    scheme = Scheme(activation_bits=bits[0], weight_bits=bits[1])
+    graph = graph_of(convolution("c", "x", 3, 4), relu("r", "c"), pool("p", "r", 3))
+    layer = assert_near(graph, scheme).layers[0]
+    assert layer.accumulator_bits <= 32
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_corrected_biases_leave_channels_of_no_gain_alone(scheme):
+    """Without a gain a channel is its shift, whatever bias correction does to it."""
+    norm = batch_norm("n", "r", [1, 0, -1, 0], [0.1, 2.5, 0.3, 0])
+    graph = graph_of(convolution("c", "x", 3, 4), relu("r", "c"), norm)
+    samples = samples_of(graph)
+    network = quantize(graph, samples, scheme).network
+    (q,) = int8.run(network, int8.quantize_inputs(network, samples.arrays)).values()
+    y = network.layers[0].output
+    assert (q[:, 1] == y.quantize(2.5)).all()
+    assert (q[:, 3] == y.zero_point).all()
 
 
 # ---- sums, products, tables, reductions

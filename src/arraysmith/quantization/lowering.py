@@ -35,7 +35,7 @@ Range = tuple[float, float]
 
 NOTHING = 1e-30
 """A range that stays below holds nothing but zeros."""
-SCALE_OF_ZEROS = 2.0**-16
+SCALE_OF_ZEROS = 2.0**-40
 """Of a constant of zeros."""
 
 

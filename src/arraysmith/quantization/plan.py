@@ -8,7 +8,9 @@ tensor somebody else reads, or which the model gives out or came quantized with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
 
 from arraysmith.networks.functions import Function
 from arraysmith.networks.moves import MOVES, Concat, Reshape, Take, Transpose
@@ -34,9 +36,13 @@ if TYPE_CHECKING:
 
     Choose = Callable[[str], Scheme]
     """The scheme of a layer, by its name."""
+    Given = Callable[[str], tuple[float, float] | None]
+    """The range that was given for what a layer makes, by its name."""
 
 _ORDER = (Reshape, Transpose, Take)
 """Moves that logits may go through."""
+MOST_POOLED = 1.5 * 2**30
+"""What the accumulators of a fused pool may add up to without their biases: int32 holds both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +116,14 @@ class Plan:
         return tuple(each.name for each in firsts if isinstance(each, Convolution | Linear))
 
 
-def plan(graph: FloatGraph, choose: Choose) -> Plan:
-    """Group the operations that a graph's outputs depend on."""
+def plan(graph: FloatGraph, choose: Choose, given: Given = lambda _: None) -> Plan:
+    """Group the operations that a graph's outputs depend on.
+
+    Args:
+        graph: the float network.
+        choose: the scheme of a layer.
+        given: the range that somebody chose for a layer's tensor, or none.
+    """
     live = _live(graph)
     readers = {
         name: tuple(each for each in those if each.name in live)
@@ -121,7 +133,7 @@ def plan(graph: FloatGraph, choose: Choose) -> Plan:
     taken: set[str] = set()
     for operation in graph.operations:
         if operation.name in live and operation.name not in taken:
-            group = _grown(graph, readers, operation, choose)
+            group = _grown(graph, readers, operation, choose, groups)
             taken.update(each.name for each in group.operations)
             groups.append(group)
     logits = frozenset(
@@ -131,7 +143,23 @@ def plan(graph: FloatGraph, choose: Choose) -> Plan:
         and len(group.operations) == 1
         and _is_given_out(graph, readers, group.name)
     )
-    return Plan(groups=tuple(groups), owners=_owners(graph, readers, groups, logits), logits=logits)
+    owners = _owners(groups, logits, graph)
+    layers = {group.tensor: group.name for group in groups}
+    makers = {group.tensor: group.first for group in groups}
+
+    def choices(tensor: str) -> tuple[object, ...]:
+        name = layers[tensor]
+        scheme = choose(name)
+        return scheme.activation_bits, scheme.calibration, scheme.percentile, given(name)
+
+    for group in reversed(groups):
+        if isinstance(group.first, Concat) and group.tensor in owners:
+            for tensor in group.first.inputs:
+                chain = _read_alone(graph, readers, makers, tensor)
+                free = bool(chain) and owners.get(chain[-1]) == chain[-1]
+                if free and choices(chain[-1]) == choices(group.tensor):
+                    owners.update(dict.fromkeys(chain, owners[group.tensor]))
+    return Plan(groups=tuple(groups), owners=owners, logits=logits)
 
 
 def clipped(steps: tuple[Step, ...]) -> tuple[float, float] | None:
@@ -158,7 +186,13 @@ def _live(graph: FloatGraph) -> set[str]:
 Readers = dict[str, tuple["FloatOperation", ...]]
 
 
-def _grown(graph: FloatGraph, readers: Readers, operation: FloatOperation, choose: Choose) -> Group:
+def _grown(
+    graph: FloatGraph,
+    readers: Readers,
+    operation: FloatOperation,
+    choose: Choose,
+    before: list[Group],
+) -> Group:
     members = [operation]
 
     def take(fits: Callable[[FloatOperation], bool]) -> None:
@@ -174,8 +208,10 @@ def _grown(graph: FloatGraph, readers: Readers, operation: FloatOperation, choos
     if isinstance(operation, Convolution):
         if len(members) > 1 and operation.name not in graph.weight_types:
             take(lambda each: isinstance(each, ChannelAffine))
-        if choose(operation.name).fuse_pool:
-            take(_is_plain_pool)
+        scheme = choose(operation.name)
+        reach = _reach(operation, scheme) * 2 ** _bits(graph, before, operation.inputs[0], choose)
+        if scheme.fuse_pool:
+            take(lambda each: _is_plain_pool(each) and reach * each.windows.area < MOST_POOLED)
     if isinstance(operation, MatMul):
         take(lambda each: isinstance(each, Elementwise) and factor(each.steps) is not None)
     return Group(operations=tuple(members))
@@ -188,7 +224,30 @@ def factor(steps: tuple[Step, ...]) -> float | None:
     return None
 
 
-def _is_plain_pool(operation: FloatOperation) -> bool:
+def _reach(operation: Convolution, scheme: Scheme) -> float:
+    """What the weights of one sign add up to in steps of their integers, in the worst channel."""
+    rows = operation.weight.reshape(len(operation.weight), -1).astype(np.float64)
+    positive, negative = np.maximum(rows, 0), np.maximum(-rows, 0)
+    span = positive.max(1) + negative.max(1)
+    one_sign = np.maximum(positive.sum(1), negative.sum(1))
+    shares = np.divide(one_sign, span, out=np.zeros_like(span), where=span > 0)
+    return float(shares.max()) * (1 << scheme.weight_bits)
+
+
+def _bits(graph: FloatGraph, groups: list[Group], tensor: str, choose: Choose) -> int:
+    """How many a tensor will have."""
+    makers = {group.tensor: group for group in groups}
+    while tensor in makers and tensor not in graph.types:
+        first = makers[tensor].first
+        if not isinstance(first, MOVES) or isinstance(first, Concat):
+            return choose(first.name).activation_bits
+        tensor = first.inputs[0]
+    given = {each.name: each.type for each in graph.inputs} | dict(graph.types)
+    found = given.get(tensor)
+    return found.bits if found else choose(tensor).activation_bits
+
+
+def _is_plain_pool(operation: FloatOperation) -> TypeGuard[AveragePool]:
     """Square windows side by side, without padding."""
     if not isinstance(operation, AveragePool):
         return False
@@ -211,9 +270,7 @@ def _is_given_out(graph: FloatGraph, readers: Readers, tensor: str) -> bool:
     return rest and (tensor in graph.outputs or bool(readers[tensor]))
 
 
-def _owners(
-    graph: FloatGraph, readers: Readers, groups: list[Group], logits: frozenset[str]
-) -> dict[str, str]:
+def _owners(groups: list[Group], logits: frozenset[str], graph: FloatGraph) -> dict[str, str]:
     """Whose range the type of every tensor is made from; a moved tensor's is its source's."""
     owners = {given.name: given.name for given in graph.inputs if not given.rows}
     rows = {given.name for given in graph.inputs if given.rows}
@@ -226,21 +283,11 @@ def _owners(
                 owners[group.tensor] = owners[first.inputs[0]]
         elif group.name not in logits and not isinstance(first, Softmax):
             owners[group.tensor] = group.tensor
-    makers = {group.tensor: group.first for group in groups}
-    for group in reversed(groups):
-        if isinstance(group.first, Concat):
-            for tensor in group.first.inputs:
-                chain = _read_alone(graph, readers, makers, tensor)
-                if chain and owners.get(chain[-1]) == chain[-1]:
-                    owners.update(dict.fromkeys(chain, owners[group.tensor]))
     return owners
 
 
 def _read_alone(
-    graph: FloatGraph,
-    readers: Readers,
-    makers: Mapping[str, FloatOperation],
-    tensor: str,
+    graph: FloatGraph, readers: Readers, makers: Mapping[str, FloatOperation], tensor: str
 ) -> list[str]:
     """A tensor and what it is moved from, up to the operation that computes it.
 

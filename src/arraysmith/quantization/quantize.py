@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraysmith.errors import InvalidNetworkError
-from arraysmith.networks.operations import Constant
+from arraysmith.networks.operations import Constant, Lookup
 from arraysmith.progress import silent
 from arraysmith.quantization.calibration import calibrated_range, needs_histogram, observe
 from arraysmith.quantization.correction import MAX_SAMPLES, ChannelMeans, correct_biases
@@ -18,7 +18,7 @@ from arraysmith.quantization.lowering import lower
 from arraysmith.quantization.overrides import check_overrides
 from arraysmith.quantization.passes import simplified
 from arraysmith.quantization.plan import plan
-from arraysmith.quantization.scheme import given_range
+from arraysmith.quantization.scheme import Calibration, given_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def quantize(
     if scheme.equalize:
         graph = equalize(graph)
     choose = partial(scheme.for_layer, overrides=overrides)
-    planned = plan(graph, choose)
+    planned = plan(graph, choose, partial(given_range, overrides=overrides))
     check_overrides(overrides, [*(given.name for given in graph.inputs), *planned.layers.values()])
     means = None
     if scheme.bias_correction and len(samples) <= MAX_SAMPLES:
@@ -142,4 +142,13 @@ def _ranges(
     observed = {
         tensor: calibrated_range(found[tensor], chosen) for tensor, chosen in schemes.items()
     }
+    tables = {
+        group.tensor: group.first.table
+        for group in planned.groups
+        if isinstance(group.first, Lookup)
+    }
+    for tensor, table in tables.items():
+        # Samples seldom show all rows of a table, which is known as a whole.
+        if tensor in observed and schemes[tensor].calibration is Calibration.MIN_MAX:
+            observed[tensor] = float(table.min()), float(table.max())
     return given | observed
