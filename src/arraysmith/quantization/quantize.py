@@ -15,6 +15,7 @@ from arraysmith.quantization.calibration import calibrated_range, needs_histogra
 from arraysmith.quantization.correction import MAX_SAMPLES, ChannelMeans, correct_biases
 from arraysmith.quantization.equalization import equalize
 from arraysmith.quantization.lowering import lower
+from arraysmith.quantization.masks import unmasked_ranges
 from arraysmith.quantization.overrides import check_overrides
 from arraysmith.quantization.passes import simplified
 from arraysmith.quantization.plan import plan
@@ -151,4 +152,4 @@ def _ranges(
         # Samples seldom show all rows of a table, which is known as a whole.
         if tensor in observed and schemes[tensor].calibration is Calibration.MIN_MAX:
             observed[tensor] = float(table.min()), float(table.max())
-    return given | observed
+    return observed | unmasked_ranges(graph, planned, observed | given) | given
