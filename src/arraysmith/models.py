@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
 
 from arraysmith.errors import InvalidNetworkError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Shape = tuple[int, ...]
 
@@ -142,21 +138,6 @@ class Flatten:
 LayerSpec = Convolution | Linear | AveragePool | Activation | Flatten
 
 
-class Shaped(Protocol):
-    """Anything that knows the shape it gives for a shape it takes."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Input shape to output shape."""
-
-
-def chained_shapes(input_shape: Shape, layers: Sequence[Shaped]) -> tuple[Shape, ...]:
-    """The input shape, then the output shape of every layer of a chain."""
-    shapes = [input_shape]
-    for layer in layers:
-        shapes.append(layer.output_shape(shapes[-1]))
-    return tuple(shapes)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     """A chain of layers over inputs of `input_shape`."""
@@ -178,7 +159,10 @@ class NetworkSpec:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The input shape, then the output shape of every layer."""
-        return chained_shapes(self.input_shape, self.layers)
+        shapes = [self.input_shape]
+        for layer in self.layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        return tuple(shapes)
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from arraysmith.errors import InvalidNetworkError
 from arraysmith.quantization.verifying import Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from onnx import ModelProto
 
     from arraysmith.quantization.network import IntegerNetwork
     from arraysmith.quantization.verifying import Arrays, Runner
@@ -25,20 +28,25 @@ def back_ends(network: IntegerNetwork, weight_folder: Path) -> tuple[Waiting, ..
         network: the integer network.
         weight_folder: an export of it as text, to be read back.
     """
+    integer_model = cache(partial(_integer_model, network))
     integers = tuple(
         Waiting(
             name=f"ONNX Runtime, optimisations {level}",
-            load=partial(_onnx_runtime, network, level),
+            load=partial(_onnx_runtime, integer_model, level),
         )
         for level in LEVELS
     )
-    qdq = tuple(
-        Waiting(
-            name=f"QDQ in ONNX Runtime, optimisations {level}", load=partial(_qdq, network, level)
-        )
-        for level in (LEVELS if has_exact_qdq(network) else ())
-    )
     text = Waiting(name="text files", load=partial(_text, weight_folder))
+    exact = exact_qdq(network, every=True)
+    if exact is None:
+        return (torch_back_end(network), *integers, text)
+    qdq = (
+        Waiting(
+            name=f"QDQ in ONNX Runtime, optimisations {level}",
+            load=partial(_qdq, network, exact, level),
+        )
+        for level in LEVELS
+    )
     return (torch_back_end(network), *integers, *qdq, text)
 
 
@@ -47,15 +55,19 @@ def torch_back_end(network: IntegerNetwork) -> Waiting:
     return Waiting(name="torch", load=partial(_torch, network))
 
 
-def has_exact_qdq(network: IntegerNetwork) -> bool:
-    """Whether the QDQ model of a network is proven to give the same integers."""
+def exact_qdq(network: IntegerNetwork, *, every: bool = False) -> ModelProto | None:
+    """The QDQ model that is proven to give the same integers; None where there is no proof.
+
+    Args:
+        network: the integer network.
+        every: give out the integers of all layers, not only the outputs.
+    """
     from arraysmith.quantization.onnx_qdq import qdq_model
 
     try:
-        qdq_model(network, exact=True)
+        return qdq_model(network, exact=True, every=every)
     except InvalidNetworkError:
-        return False
-    return True
+        return None
 
 
 def _torch(network: IntegerNetwork) -> Runner:
@@ -73,20 +85,24 @@ def _torch(network: IntegerNetwork) -> Runner:
     return run
 
 
-def _onnx_runtime(network: IntegerNetwork, level: str) -> Runner:
+def _integer_model(network: IntegerNetwork) -> ModelProto:
     from arraysmith.quantization.onnx_integer import integer_model
+
+    return integer_model(network, every=True)
+
+
+def _onnx_runtime(model: Callable[[], ModelProto], level: str) -> Runner:
     from arraysmith.quantization.onnx_session import session
 
-    return session(integer_model(network, every=True), level)
+    return session(model(), level)
 
 
-def _qdq(network: IntegerNetwork, level: str) -> Runner:
+def _qdq(network: IntegerNetwork, model: ModelProto, level: str) -> Runner:
     import numpy as np
 
-    from arraysmith.quantization.onnx_qdq import qdq_model
     from arraysmith.quantization.onnx_session import session
 
-    run = session(qdq_model(network, exact=True, every=True), level)
+    run = session(model, level)
     types = {each.name: each.type for each in network.inputs}
 
     def run_reals(inputs: Arrays) -> Arrays:

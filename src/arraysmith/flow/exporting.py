@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from arraysmith.errors import InputFileError
-from arraysmith.flow.back_ends import has_exact_qdq
+from arraysmith.flow.back_ends import exact_qdq
 from arraysmith.flow.sources import quant_model
 from arraysmith.store import RunFolder
 
@@ -88,5 +88,5 @@ def _export_models(
         export_integer(network, written[-1])
     if "qdq" in formats:
         written.append(folder / f"{network.name}.qdq.onnx")
-        export_qdq(network, written[-1], exact=has_exact_qdq(network))
+        export_qdq(network, written[-1], exact=exact_qdq(network) is not None)
     return tuple(str(path) for path in written)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from arraysmith.learning.float_graph import aligned
 from arraysmith.quantization.islands import run_island
 from arraysmith.quantization.norms import FRACTION
-from arraysmith.quantization.torch_engine.moves import aligned, combined
+from arraysmith.quantization.torch_engine.moves import combined
 from arraysmith.quantization.torch_engine.rescaling import (
     FLOAT64_EXACT,
     Rescale,

@@ -27,12 +27,6 @@ Tensor = torch.Tensor
 Shape = tuple[int, ...]
 
 
-def aligned(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Tensors of as many axes: those that lack some get them right behind the batch."""
-    rank = max(x.ndim for x in tensors)
-    return tuple(x.reshape(len(x), *(1,) * (rank - x.ndim), *x.shape[1:]) for x in tensors)
-
-
 def padded(x: Tensor, before: Shape, after: Shape, value: int) -> Tensor:
     """Words of one value around the last axes."""
     if not any(before + after):

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from arraysmith.quantization.torch_engine.moves import aligned, padded
+from arraysmith.learning.float_graph import aligned
+from arraysmith.quantization.torch_engine.moves import padded
 from arraysmith.quantization.torch_engine.rescaling import Rescale, centred, product_dtype, tensor
 
 if TYPE_CHECKING:
