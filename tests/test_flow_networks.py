@@ -381,6 +381,24 @@ def test_a_back_end_that_gives_another_integer_is_named(arraysmith_says, quantiz
     )
 
 
+def test_without_onnx_the_rest_is_there(quantized, tmp_path):
+    """Text is written, and torch and the text files are compared; what is absent says why."""
+    run = shutil.copytree(quantized, tmp_path / "run")
+    code = (
+        "import sys; sys.modules.update(onnx=None, onnxruntime=None)\n"
+        "from pathlib import Path; import arraysmith\n"
+        f"run = Path({str(run)!r})\n"
+        "assert arraysmith.export(run).files\n"
+        "facts = arraysmith.verify(run, count=2)\n"
+        "assert [each.name for each in facts.back_ends] == ['torch', 'text files'], facts\n"
+        "assert not facts.different and len(facts.absent) == 4, facts\n"
+        "print(*set(facts.absent.values()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ONNX Runtime needs onnx: pip install 'arraysmith[onnx]'\n"
+
+
 def test_a_tampered_text_file_is_refused(arraysmith_says):
     """One weight of the export, one off: the file is named."""
     arraysmith_says("quantize", "net.onnx", "--samples", "images.npz", "-o", "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from arraysmith.errors import InvalidNetworkError
+from arraysmith.errors import InvalidNetworkError, MissingExtraError
 from arraysmith.quantization.verifying import Waiting
 
 if TYPE_CHECKING:
@@ -56,17 +56,17 @@ def torch_back_end(network: IntegerNetwork) -> Waiting:
 
 
 def exact_qdq(network: IntegerNetwork, *, every: bool = False) -> ModelProto | None:
-    """The QDQ model that is proven to give the same integers; None where there is no proof.
+    """The QDQ model that is proven to give the same integers; None without a proof, or onnx.
 
     Args:
         network: the integer network.
         every: give out the integers of all layers, not only the outputs.
     """
-    from arraysmith.quantization.onnx_qdq import qdq_model
-
     try:
+        from arraysmith.quantization.onnx_qdq import qdq_model
+
         return qdq_model(network, exact=True, every=every)
-    except InvalidNetworkError:
+    except (InvalidNetworkError, ModuleNotFoundError):
         return None
 
 
@@ -86,8 +86,12 @@ def _torch(network: IntegerNetwork) -> Runner:
 
 
 def _integer_model(network: IntegerNetwork) -> ModelProto:
-    from arraysmith.quantization.onnx_integer import integer_model
-
+    try:
+        from arraysmith.quantization.onnx_integer import integer_model
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"ONNX Runtime needs {error.name}: pip install 'arraysmith[onnx]'"
+        ) from error
     return integer_model(network, every=True)
 
 

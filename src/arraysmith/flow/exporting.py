@@ -79,14 +79,15 @@ def export(
 def _export_models(
     network: IntegerNetwork, folder: Path, formats: Sequence[Format]
 ) -> tuple[str, ...]:
-    from arraysmith.quantization.onnx_integer import export_integer
-    from arraysmith.quantization.onnx_qdq import export_qdq
-
     written = []
     if "onnx" in formats:
+        from arraysmith.quantization.onnx_integer import export_integer
+
         written.append(folder / f"{network.name}.onnx")
         export_integer(network, written[-1])
     if "qdq" in formats:
+        from arraysmith.quantization.onnx_qdq import export_qdq
+
         written.append(folder / f"{network.name}.qdq.onnx")
         export_qdq(network, written[-1], exact=exact_qdq(network) is not None)
     return tuple(str(path) for path in written)
